@@ -1,0 +1,52 @@
+// Layout of a CPU activation: [N/16][H][C][W + border][16 n], sixteen images innermost (PERFORMANCE, design 1).
+// One weight then meets sixteen images per vector with no gather and no im2col.
+//
+//  - `border` zero columns stand after each row of a channel and serve as the left border of the next one;
+//    `border` zero rows stand between image blocks; a margin stands before the first and after the last.
+//    Address (h, w) with -border <= h < H + border, -border <= w < W + border is always readable, and zero
+//    outside the image.
+//  - H is outermost and C next, so that a spatial tile of all channels is a few contiguous streams.
+//  - The row stride is an odd number of 64-byte lines: power-of-two strides alias in L1.
+//  - Images n .. 16 * blocks(n) - 1 of the last block are padding: finite values forward, zero gradients backward.
+//
+// All strides and offsets are in floats.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace rp {
+
+constexpr int kImagesPerBlock = 16;
+
+inline int image_blocks(int n) { return (n + kImagesPerBlock - 1) / kImagesPerBlock; }
+
+struct Layout {
+  int channels = 0, height = 0, width = 0;
+  int border = 0;
+  int64_t channel_stride = 0;  // 16 * (width + border)
+  int64_t row_stride = 0;      // 16 * (channels * (width + border) | 1)
+  int64_t block_stride = 0;    // row_stride * (height + border)
+  int64_t margin = 0;          // floats before block 0; a multiple of 16
+
+  // Floats to allocate for n images; the tensor's base pointer is allocation + margin.
+  int64_t floats(int n) const { return 2 * margin + block_stride * image_blocks(n); }
+  // Offset of image block b, row h, channel c, column w from the base pointer.
+  int64_t at(int64_t b, int64_t c, int64_t h, int64_t w) const {
+    return b * block_stride + h * row_stride + c * channel_stride + w * kImagesPerBlock;
+  }
+};
+
+inline Layout make_layout(int channels, int height, int width, int border) {
+  Layout l;
+  l.channels = channels;
+  l.height = height;
+  l.width = width;
+  l.border = border;
+  l.channel_stride = int64_t{kImagesPerBlock} * (width + border);
+  l.row_stride = kImagesPerBlock * ((int64_t{channels} * (width + border)) | 1);
+  l.block_stride = l.row_stride * (height + border);
+  l.margin = border == 0 ? 0 : border * (l.row_stride + kImagesPerBlock);
+  return l;
+}
+
+}  // namespace rp

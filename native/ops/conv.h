@@ -1,0 +1,94 @@
+// conv: the three passes of one convolution layer, prepared once for a static mask, in the CPU layout
+// (core/layout.h). Linear layers are 1x1 convolutions on 1x1 maps of C*H*W channels.
+//
+//   forward  y[n,k,p,q]  = Σ_{c,r,s} w[k,c,r,s] · x[n,c,p·st+r-pad,q·st+s-pad]
+//   dgrad    dx[n,c,h,w] = Σ w[k,c,r,s] · dy[n,k,p,q]   over p·st+r-pad = h, q·st+s-pad = w
+//   wgrad    dw[k,c,r,s] = Σ_{n,p,q} dy[n,k,p,q] · x[…]   at the kept weights only
+//
+// Values and gradients cross as packed arrays: kept elements in ascending OIHW order. A ConvLayer keeps no dense
+// copy of a sparse weight. Results do not depend on the number of threads.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/layout.h"
+
+namespace rp {
+
+class ThreadTeam;
+
+struct ConvShape {
+  int in_channels, out_channels;
+  int in_height, in_width;
+  int kernel_h, kernel_w;
+  int stride, padding;
+  int out_height() const { return (in_height + 2 * padding - kernel_h) / stride + 1; }
+  int out_width() const { return (in_width + 2 * padding - kernel_w) / stride + 1; }
+};
+
+// Kept positions: bit i & 7 of byte i >> 3 is element i (OIHW); null bits: all kept.
+struct MaskView {
+  const uint8_t* bits = nullptr;
+  int64_t nnz = 0;
+};
+
+// Borders that the passes read: the layouts given to make_conv must have at least these.
+int conv_input_border(const ConvShape&);  // of x, by forward and wgrad
+int conv_dy_border(const ConvShape&);     // of dy, by dgrad
+
+struct ConvLayouts {
+  Layout x, y;    // forward: x is read, y written
+  Layout dy, dx;  // dgrad: dy read, dx written; wgrad reads x and dy. dx may be unset when has_dgrad is false
+  bool has_dgrad = true;
+  bool has_wgrad = true;
+};
+
+// One set of weight values in the order that the kernels read: the layer's own, or a tangent direction.
+class ConvWeights {
+ public:
+  virtual ~ConvWeights() = default;
+};
+
+class ConvLayer {
+ public:
+  virtual ~ConvLayer() = default;
+
+  virtual std::unique_ptr<ConvWeights> make_weights() const = 0;
+  // Permutes packed values (nnz) into the kernels' order; once an update.
+  virtual void pack(const float* values, ConvWeights&, ThreadTeam&) const = 0;
+
+  // Over the first `blocks` image blocks. Only interior positions are written, never borders.
+  // add: y (dx) += instead of =.
+  virtual void forward(const float* x, const ConvWeights&, float* y, int blocks, bool add, ThreadTeam&) const = 0;
+  virtual void dgrad(const float* dy, const ConvWeights&, float* dx, int blocks, bool add, ThreadTeam&) const = 0;
+  // dw: packed, nnz values; add: dw += instead of =.
+  virtual void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add, ThreadTeam&) const = 0;
+
+  // Bytes held by this object, by one ConvWeights, and scratch (all threads).
+  virtual int64_t index_bytes() const = 0;
+  virtual int64_t weights_bytes() const = 0;
+  virtual int64_t scratch_bytes() const = 0;
+
+  // The measured or forced choices as one line, "forward=2x8/24 dgrad=… wgrad=…"; equal text gives equal results.
+  virtual std::string choice() const = 0;
+  // Names of the kernels chosen: "sparse_conv2d_avx512".
+  virtual std::string kernel() const = 0;
+};
+
+struct ConvOptions {
+  std::string choice;       // replay this choice; empty: choose
+  bool measure = false;     // choose by a short measured search instead of by the model
+  int max_blocks = 1;       // image blocks of the largest batch
+};
+
+// mask.bits null: the dense kernels. Throws rp::Error when a layout is too small for the shape or the choice
+// text does not fit.
+std::unique_ptr<ConvLayer> make_conv(const ConvShape&, const MaskView&, const ConvLayouts&, const ConvOptions&,
+                                     ThreadTeam&);
+
+// Upper bound of what make_conv and one ConvWeights would hold, without building them.
+int64_t conv_bytes(const ConvShape&, const MaskView&, const ConvLayouts&, int threads);
+
+}  // namespace rp

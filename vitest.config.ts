@@ -1,0 +1,13 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    alias: { 'random-pruning': fileURLToPath(new URL('./src/index.ts', import.meta.url)) },
+    testTimeout: 120_000,
+    // Two forks: the engine has threads of its own, and the smallest machine we test on has two cores.
+    pool: 'forks',
+    maxWorkers: 2,
+  },
+});
