@@ -1,0 +1,41 @@
+/**
+ * The errors this library throws on purpose, one class per exit code of `rp`. Messages say where, what was expected,
+ * what came, and what to do. Libraries throw; only src/cli/main.ts turns them into exit codes.
+ */
+
+export abstract class RandomPruningError extends Error {
+  abstract readonly exitCode: 1 | 2 | 3 | 4;
+  override get name(): string {
+    return this.constructor.name;
+  }
+}
+
+/** The run failed: NaN or Inf, input/output errors. */
+export class RunError extends RandomPruningError {
+  readonly exitCode = 1;
+}
+
+/** An option or a config file asks for something that does not exist or cannot be. */
+export class ConfigError extends RandomPruningError {
+  readonly exitCode = 2;
+}
+
+/** This machine lacks something: an engine, a data set, memory. */
+export class EnvironmentError extends RandomPruningError {
+  readonly exitCode = 3;
+}
+
+/** A checkpoint or a data file is damaged: which file, at which byte, what was expected, what came. */
+export class CorruptError extends RandomPruningError {
+  readonly exitCode = 4;
+  constructor(
+    readonly file: string,
+    /** Byte offset in `file` where the damage shows. */
+    readonly offset: number,
+    expected: string,
+    got: string,
+    advice = '',
+  ) {
+    super(`${file}: damaged at byte ${offset}: expected ${expected}, got ${got}.${advice && ` ${advice}`}`);
+  }
+}
