@@ -15,10 +15,13 @@ export class RunError extends RandomPruningError {
   readonly exitCode = 1;
 }
 
-/** An option or a config file asks for something that does not exist or cannot be. */
-export class ConfigError extends RandomPruningError {
+/** A flag or an argument asks for something that does not exist or cannot be. */
+export class UsageError extends RandomPruningError {
   readonly exitCode = 2;
 }
+
+/** The same, said by a config. */
+export class ConfigError extends UsageError {}
 
 /** This machine lacks something: an engine, a data set, memory. */
 export class EnvironmentError extends RandomPruningError {
@@ -38,4 +41,19 @@ export class CorruptError extends RandomPruningError {
   ) {
     super(`${file}: damaged at byte ${offset}: expected ${expected}, got ${got}.${advice && ` ${advice}`}`);
   }
+}
+
+/** Exit code for any thrown value; what is not ours is a bug, or the system's, and fails the run. */
+export function exitCodeOf(error: unknown): 1 | 2 | 3 | 4 {
+  return error instanceof RandomPruningError ? error.exitCode : 1;
+}
+
+/**
+ * Native readers throw rp::CorruptError (native/core/error.h); the bindings give it `code: 'RP_CORRUPT'` and its
+ * parts. Turns that into CorruptError; every other value passes unchanged.
+ */
+export function fromNative(error: unknown): unknown {
+  const native = error as { code?: unknown; file: string; offset: number; expected: string; got: string };
+  if (!(error instanceof Error) || native.code !== 'RP_CORRUPT') return error;
+  return new CorruptError(native.file, native.offset, native.expected, native.got);
 }

@@ -2,6 +2,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <utility>
 
 namespace rp {
 
@@ -13,5 +14,13 @@ void fail(const char* format, ...) {
   va_end(arguments);
   throw Error(message);
 }
+
+CorruptError::CorruptError(std::string file, int64_t offset, std::string expected, std::string got)
+    : Error(file + ": damaged at byte " + std::to_string(offset) + ": expected " + expected + ", got " + got +
+            "."),
+      file(std::move(file)),
+      expected(std::move(expected)),
+      got(std::move(got)),
+      offset(offset) {}
 
 }  // namespace rp
