@@ -1,5 +1,5 @@
-// The engine's own threads (not libuv's pool). A team runs one function on every member; `parallel` returns when
-// all are done. Members spin briefly for the next call, then sleep.
+// The engine's own threads (not libuv's pool). A team runs one function on every member; `parallel` returns
+// when all are done. Members spin briefly for the next call, then sleep.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -17,8 +17,8 @@ int available_cores();
 
 class ThreadTeam {
  public:
-  // threads = 0: available_cores(). pin: member i on the i-th allowed core (the caller is member 0 and is left
-  // alone unless pinned).
+  // threads = 0: available_cores(). pin: member i on the i-th allowed core (the caller is member 0 and is
+  // left alone unless pinned).
   explicit ThreadTeam(int threads, bool pin = false);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;

@@ -1,0 +1,136 @@
+// Vec: the vector of the instruction set that this translation unit is compiled for (RP_ISA_AVX512,
+// RP_ISA_AVX2, or neither). The only file with intrinsics. Everything is in namespace rp::RP_ISA, so that the
+// three compilations of a kernel source never share a symbol:
+//
+//   #include "cpu/simd.h"
+//   namespace rp { namespace RP_ISA { ... const Table& my_kernels() { static const Table table = {...}; ... }
+//   } }
+//
+// Vec is a GCC vector type: + - * / work on it lane by lane. kLanes divides the 16 images of a block; loads
+// and stores are aligned to the vector.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(RP_ISA_AVX512) || defined(RP_ISA_AVX2)
+#include <immintrin.h>
+#endif
+
+#if defined(RP_ISA_AVX512)
+#define RP_ISA avx512
+#elif defined(RP_ISA_AVX2)
+#define RP_ISA avx2
+#else
+#define RP_ISA portable
+#endif
+
+#define RP_INLINE static inline __attribute__((always_inline))
+// Keeps the compiler from expanding a pointer into many precomputed ones, which it would spill.
+#define RP_OPAQUE(pointer) asm volatile("" : "+r"(pointer))
+
+namespace rp {
+namespace RP_ISA {
+
+#if defined(RP_ISA_AVX512)
+
+using Vec = __m512;
+using Mask = __mmask16;  // one bit a lane
+// max, min, sqrt: the zero-masked forms compile to the plain instruction, without GCC 12's false
+// -Wuninitialized.
+constexpr int kLanes = 16;
+constexpr int kRegisters = 32;
+
+RP_INLINE Vec zero() { return _mm512_setzero_ps(); }
+RP_INLINE Vec broadcast(float s) { return _mm512_set1_ps(s); }
+RP_INLINE Vec load(const float* p) { return _mm512_load_ps(p); }
+RP_INLINE void store(float* p, Vec v) { _mm512_store_ps(p, v); }
+// Non-temporal: for data not read again soon. Follow the last one with stream_fence().
+RP_INLINE void stream(float* p, Vec v) { _mm512_stream_ps(p, v); }
+RP_INLINE void stream_fence() { _mm_sfence(); }
+// a * b + c, one rounding where the instruction set has it.
+RP_INLINE Vec fmadd(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+RP_INLINE Vec max(Vec a, Vec b) { return _mm512_maskz_max_ps(0xffff, a, b); }
+RP_INLINE Vec min(Vec a, Vec b) { return _mm512_maskz_min_ps(0xffff, a, b); }
+RP_INLINE Vec sqrt(Vec a) { return _mm512_maskz_sqrt_ps(0xffff, a); }
+RP_INLINE Mask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+RP_INLINE Vec select(Mask m, Vec yes, Vec no) { return _mm512_mask_blend_ps(m, no, yes); }
+RP_INLINE uint32_t mask_bits(Mask m) { return m; }
+RP_INLINE Mask mask_of(uint32_t bits) { return static_cast<Mask>(bits); }
+RP_INLINE void keep(Vec& v) { asm volatile("" : "+v"(v)); }
+
+#elif defined(RP_ISA_AVX2)
+
+using Vec = __m256;
+using Mask = __m256;  // all ones or all zeros a lane
+constexpr int kLanes = 8;
+constexpr int kRegisters = 16;
+
+RP_INLINE Vec zero() { return _mm256_setzero_ps(); }
+RP_INLINE Vec broadcast(float s) { return _mm256_set1_ps(s); }
+RP_INLINE Vec load(const float* p) { return _mm256_load_ps(p); }
+RP_INLINE void store(float* p, Vec v) { _mm256_store_ps(p, v); }
+RP_INLINE void stream(float* p, Vec v) { _mm256_stream_ps(p, v); }
+RP_INLINE void stream_fence() { _mm_sfence(); }
+RP_INLINE Vec fmadd(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+RP_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+RP_INLINE Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+RP_INLINE Vec sqrt(Vec a) { return _mm256_sqrt_ps(a); }
+RP_INLINE Mask greater(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+RP_INLINE Vec select(Mask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, m); }
+RP_INLINE uint32_t mask_bits(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }
+RP_INLINE Mask mask_of(uint32_t bits) {
+  const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  return _mm256_castsi256_ps(
+      _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane), lane));
+}
+RP_INLINE void keep(Vec& v) { asm volatile("" : "+x"(v)); }
+
+#else
+
+typedef float Vec __attribute__((vector_size(16)));
+typedef int32_t Mask __attribute__((vector_size(16)));
+constexpr int kLanes = 4;
+constexpr int kRegisters = 16;
+
+RP_INLINE Vec zero() { return Vec{0, 0, 0, 0}; }
+RP_INLINE Vec broadcast(float s) { return Vec{s, s, s, s}; }
+RP_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+RP_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+RP_INLINE void stream(float* p, Vec v) { store(p, v); }
+RP_INLINE void stream_fence() {}
+RP_INLINE Vec fmadd(Vec a, Vec b, Vec c) { return a * b + c; }
+RP_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
+RP_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
+RP_INLINE Vec sqrt(Vec a) {
+  return Vec{__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])};
+}
+RP_INLINE Mask greater(Vec a, Vec b) { return a > b; }
+RP_INLINE Vec select(Mask m, Vec yes, Vec no) { return m ? yes : no; }
+RP_INLINE uint32_t mask_bits(Mask m) { return (m[0] & 1u) | (m[1] & 2u) | (m[2] & 4u) | (m[3] & 8u); }
+RP_INLINE Mask mask_of(uint32_t bits) {
+  const int32_t b = static_cast<int32_t>(bits);
+  const Mask lane = {1, 2, 4, 8};
+  return (Mask{b, b, b, b} & lane) == lane;
+}
+RP_INLINE void keep(Vec&) {}
+
+#endif
+
+// Sum over the lanes, in a fixed order (pairwise halves).
+RP_INLINE float horizontal_sum(Vec v) {
+  float lanes[kLanes] __attribute__((aligned(64)));
+  store(lanes, v);
+#pragma GCC unroll 4
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+RP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }     // to L1
+RP_INLINE void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }  // to L2
+RP_INLINE void prefetch_write(const void* p) { __builtin_prefetch(p, 1, 3); }
+
+}  // namespace RP_ISA
+}  // namespace rp
