@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <mutex>
 
 #include "engine/engine_abi.h"
 
@@ -29,6 +30,10 @@ class BatchSource {
   // pointers stay valid until the next fetch. Throws rp::Error. One thread at a time.
   virtual void fetch(int64_t step, int32_t micro, RpBatch* batch, double* weight) = 0;
 
+  // Held by a session for as long as it fetches, since a fetch ends the life of the last one's pointers: two
+  // sessions may then share a stream.
+  std::timed_mutex& in_use() { return in_use_; }
+
   // The C side; valid while this object lives.
   RpBatchSource abi() {
     return {this,
@@ -42,6 +47,9 @@ class BatchSource {
               }
             }};
   }
+
+ private:
+  std::timed_mutex in_use_;
 };
 
 constexpr uint64_t kBatchSourceTag = 0x7270626174636831;  // "rpbatch1"
