@@ -3,8 +3,9 @@
  * cross "packed": kept elements in ascending row-major order (`nnz` of them). A session queues concurrent calls and
  * runs each off the event loop on the engine's own threads. Native counterpart: native/engine/engine_abi.h.
  */
-import type { Mask } from '../masks/mask.js';
+
 import type { Graph } from '../graph/types.js';
+import type { Mask } from '../masks/mask.js';
 
 export type EngineName = 'cpu' | 'reference';
 /** float32 for `cpu`, float64 for `reference`. */
@@ -132,7 +133,11 @@ export interface Session {
   /** SGD on the gradient buffer. */
   update(options: SgdOptions): Promise<void>;
   /** Eval-mode forward of one batch, with logits (n × classes). */
-  evaluate(images: Values, labels: Int32Array, options?: LossOptions): Promise<BatchResult & { logits: Values }>;
+  evaluate(
+    images: Values,
+    labels: Int32Array,
+    options?: LossOptions,
+  ): Promise<BatchResult & { logits: Values }>;
   /** Eval-mode forward over one epoch of a stream. */
   evaluateStream(stream: BatchStream, options?: { signal?: AbortSignal }): Promise<EvalResult>;
   /** Eval-mode d (mean loss) / d pixel: channel c of the normalised gradient times inputScale[c] (1 / std). */
