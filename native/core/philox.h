@@ -1,6 +1,7 @@
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011: "Parallel random numbers: as easy as 1, 2, 3"): a counter-based
-// generator. A draw is a pure function of (key, counter), so it depends on no other draw, no thread count and no
-// worker; resuming in mid-epoch needs no state. Tested against Random123's published vectors.
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011: "Parallel random numbers: as easy as 1, 2, 3"): a
+// counter-based generator. A draw is a pure function of (key, counter), so it depends on no other draw, no
+// thread count and no worker; resuming in mid-epoch needs no state. Tested against Random123's published
+// vectors.
 //
 // Keying (docs/decisions/0010): key = the 64-bit seed; counter =
 //   word 0       block, low 32 bits (a block is four words)
@@ -41,8 +42,8 @@ enum class Purpose : uint8_t {
   kLabels = 8,           // labels of generated images; index: sample
 };
 
-// The draws of one (seed, purpose, epoch, index). `block` is random access; the other members read the blocks in
-// order, word by word.
+// The draws of one (seed, purpose, epoch, index). `block` is random access; the other members read the blocks
+// in order, word by word.
 class Draws {
  public:
   Draws(uint64_t seed, Purpose purpose, uint32_t epoch = 0, uint32_t index = 0)
@@ -55,7 +56,8 @@ class Draws {
   // Four words; block < 2^56.
   PhiloxWords block(uint64_t block) const {
     return philox4x32_10(
-        {static_cast<uint32_t>(block), index_, epoch_, purpose_ | static_cast<uint32_t>(block >> 32)}, key0_, key1_);
+        {static_cast<uint32_t>(block), index_, epoch_, purpose_ | static_cast<uint32_t>(block >> 32)}, key0_,
+        key1_);
   }
 
   uint32_t next() {
