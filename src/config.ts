@@ -355,8 +355,14 @@ function fieldsOf(object: Record<string, z.ZodType>, parents: readonly string[] 
   });
 }
 
-/** Every value a user can set, in the order of the help. */
-export const configFields: readonly Field[] = fieldsOf({ ...shape, sparsity: sparsitySchema });
+/** Every value a user can set, in the order of the help: sparsity stands before density. */
+export const configFields: readonly Field[] = fieldsOf(
+  Object.fromEntries(
+    Object.entries<z.ZodType>(shape).flatMap((entry) =>
+      entry[0] === 'density' ? [['sparsity', sparsitySchema], entry] : [entry],
+    ),
+  ),
+);
 
 /** `memory` in bytes, given what is free now. */
 export function memoryLimit(memory: string, freeBytes: number): number {

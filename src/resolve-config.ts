@@ -96,6 +96,8 @@ export function sparsityToDensity(sparsity: number): number {
   return Math.round((1 - sparsity) * 1e10) / 1e10;
 }
 
+const planned = ['arch', 'classes', 'imageSize', 'ratio', 'density', 'granularity', 'batchSize', 'device'];
+
 /** Settings that a stronger layer's setting would otherwise leave standing against its evident meaning. */
 function impliedBy(layer: Settings): Settings {
   const implied: Settings = {};
@@ -105,6 +107,8 @@ function impliedBy(layer: Settings): Settings {
   // A batch size that was asked for is kept or refused, never lowered.
   if ('batchSize' in layer) implied.fitBatch = false;
   if (layer.ratio === 'dense') implied.density = 1;
+  // A plan holds the choices for one network and one batch.
+  if (planned.some((key) => key in layer)) implied.plan = null;
   return implied;
 }
 
