@@ -46,7 +46,13 @@ async function compare(density: number): Promise<{ ours: number[]; theirs: numbe
   const model = buildModel('resnet20', { classes: 10 });
   const layers = prunableLayers(model.graph);
   const densities = layerDensities({ policy: density < 1 ? 'erk' : 'dense', layers, density });
-  const masks = sampleMasks({ graph: model.graph, densities, sampler: 'bernoulli', granularity: 'weight', seed: 3 });
+  const masks = sampleMasks({
+    graph: model.graph,
+    densities,
+    sampler: 'bernoulli',
+    granularity: 'weight',
+    seed: 3,
+  });
   const weights = initialWeights(model.graph, { scheme: model.initialisation, seed: 5 });
   const dataset = await resolveDataset({ data: 'synthetic', dataDir: null, model, seed: 7 });
   const loader = openLoader(dataset, {
@@ -109,15 +115,18 @@ async function compare(density: number): Promise<{ ours: number[]; theirs: numbe
   }
 }
 
-describe.skipIf(!python)('losses equal PyTorch’s step by step (skips without a python3 that has PyTorch)', () => {
-  it.each([
-    ['dense', 1],
-    ['ERK at sparsity 0.9', 0.1],
-  ])('ResNet-20 %s, 20 steps', async (_, density) => {
-    const { ours, theirs } = await compare(density);
-    expect(theirs).toHaveLength(steps);
-    for (let step = 0; step < steps; step++) {
-      expect(Math.abs(ours[step]! - theirs[step]!), `step ${step}`).toBeLessThanOrEqual(1e-4);
-    }
-  });
-});
+describe.skipIf(!python)(
+  'losses equal PyTorch’s step by step (skips without a python3 that has PyTorch)',
+  () => {
+    it.each([
+      ['dense', 1],
+      ['ERK at sparsity 0.9', 0.1],
+    ])('ResNet-20 %s, 20 steps', async (_, density) => {
+      const { ours, theirs } = await compare(density);
+      expect(theirs).toHaveLength(steps);
+      for (let step = 0; step < steps; step++) {
+        expect(Math.abs(ours[step]! - theirs[step]!), `step ${step}`).toBeLessThanOrEqual(1e-4);
+      }
+    });
+  },
+);
