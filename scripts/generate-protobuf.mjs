@@ -14,11 +14,15 @@ export function generateProtobuf({ force = false } = {}) {
   const modified = (file) => (existsSync(file) ? statSync(file).mtimeMs : 0);
   const oldest = Math.min(...outputs.map((name) => modified(path.join(folder, name))));
   if (!force && oldest >= modified(source)) return;
-  const bin = path.join(path.dirname(createRequire(import.meta.url).resolve('protobufjs-cli/package.json')), 'bin');
+  const bin = path.join(
+    path.dirname(createRequire(import.meta.url).resolve('protobufjs-cli/package.json')),
+    'bin',
+  );
   // Made aside and renamed when whole: several builds may run at once.
   const aside = mkdtempSync(path.join(folder, '.generate-'));
   const [module, types] = outputs.map((name) => path.join(aside, name));
-  const run = (tool, args) => execFileSync(process.execPath, [path.join(bin, tool), ...args], { stdio: 'inherit' });
+  const run = (tool, args) =>
+    execFileSync(process.execPath, [path.join(bin, tool), ...args], { stdio: 'inherit' });
   try {
     run('pbjs', [
       ...['-t', 'static-module', '-w', 'es6', '--no-service', '--no-create', '--no-verify', '--no-convert'],
@@ -34,4 +38,5 @@ export function generateProtobuf({ force = false } = {}) {
 /** vitest's globalSetup. */
 export default () => generateProtobuf();
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) generateProtobuf({ force: process.argv.includes('--force') });
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  generateProtobuf({ force: process.argv.includes('--force') });
