@@ -35,11 +35,16 @@ export class CorruptError extends RandomPruningError {
     readonly file: string,
     /** Byte offset in `file` where the damage shows. */
     readonly offset: number,
-    expected: string,
-    got: string,
+    readonly expected: string,
+    readonly got: string,
     advice = '',
   ) {
     super(`${file}: damaged at byte ${offset}: expected ${expected}, got ${got}.${advice && ` ${advice}`}`);
+  }
+
+  /** The same damage, with what to do about it. */
+  withAdvice(advice: string): CorruptError {
+    return new CorruptError(this.file, this.offset, this.expected, this.got, advice);
   }
 }
 

@@ -147,7 +147,16 @@ function readHeader(message: HeaderMessage, file: string, damaged: Damaged): Che
   };
 }
 
-const recipeFields = ['policy', 'density', 'sampler', 'granularity', 'seed', 'generator', 'densities', 'hash'] as const;
+const recipeFields = [
+  'policy',
+  'density',
+  'sampler',
+  'granularity',
+  'seed',
+  'generator',
+  'densities',
+  'hash',
+] as const;
 // biome-ignore format: a list of names
 const positionFields = [
   'step', 'stepsPerEpoch', 'epochs', 'numBatchesTracked', 'epochLossSum', 'epochImages', 'epochCorrect',

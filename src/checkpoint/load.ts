@@ -42,7 +42,10 @@ export interface FoundCheckpoint {
 }
 
 /** Whole checkpoints in a directory, newest (most steps) first. Damaged ones are left out. */
-export async function validCheckpoints(directory: string, options: LoadOptions = {}): Promise<FoundCheckpoint[]> {
+export async function validCheckpoints(
+  directory: string,
+  options: LoadOptions = {},
+): Promise<FoundCheckpoint[]> {
   const { storage = systemStorage } = options;
   const found: FoundCheckpoint[] = [];
   for (const name of await storage.list(directory)) {

@@ -10,12 +10,10 @@ import { encodeCheckpoint } from './encode.js';
 import { type Storage, type StorageFile, systemStorage, withSource } from './storage.js';
 
 const temporarySuffix = '.rpck.tmp';
-/** Name of the checkpoint before the present one, in the same directory. */
-export const previousName = 'previous.rpck';
 
 export interface SaveOptions {
-  /** Keep the file that stood at the path as `previous.rpck`; default false: it is replaced. */
-  readonly keepPrevious?: boolean;
+  /** Checkpoints to keep, this one included: earlier ones become `previous.rpck`, `previous-2.rpck`, …; default 1. */
+  readonly keep?: number;
   readonly storage?: Storage;
 }
 
@@ -32,7 +30,7 @@ export async function saveCheckpoint(
   checkpoint: Checkpoint,
   options: SaveOptions = {},
 ): Promise<SavedCheckpoint> {
-  const { keepPrevious = false, storage = systemStorage } = options;
+  const { keep = 1, storage = systemStorage } = options;
   const directory = path.dirname(file);
   const temporary = path.join(directory, `${path.basename(file, '.rpck')}${temporarySuffix}`);
   const { stored, dense } = tensorBytes(checkpoint);
@@ -41,7 +39,7 @@ export async function saveCheckpoint(
     if (free < stored) throw new Error(`it needs ${stored} bytes, and ${free} are free`);
     const bytes = await write(storage, temporary, checkpoint);
     await withSource(storage, temporary, (source) => scanCheckpoint(source, temporary));
-    if (keepPrevious) await keep(storage, file, path.join(directory, previousName));
+    await keepEarlier(storage, file, keep - 1);
     await storage.rename(temporary, file);
     await storage.syncDirectory(directory);
     return { file, bytes, denseBytes: bytes - stored + dense };
@@ -78,23 +76,31 @@ async function writeAll(handle: StorageFile, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** Gives the present file a second name, so that at every instant one of the two is whole under `file`. */
-async function keep(storage: Storage, file: string, previous: string): Promise<void> {
-  const present = await storage.list(path.dirname(file));
-  if (!present.includes(path.basename(file))) return;
-  await storage.remove(previous);
+/** Gives the present file a second name, so that at every instant it stands whole under one, usually under both. */
+async function keepEarlier(storage: Storage, file: string, count: number): Promise<void> {
+  const directory = path.dirname(file);
+  const present = await storage.list(directory);
+  if (count < 1 || !present.includes(path.basename(file))) return;
+  const name = (age: number) => path.join(directory, age === 1 ? 'previous.rpck' : `previous-${age}.rpck`);
+  for (let age = count - 1; age >= 1; age--) {
+    if (present.includes(path.basename(name(age)))) await storage.rename(name(age), name(age + 1));
+  }
+  await storage.remove(name(1));
   try {
-    await storage.link(file, previous);
+    await storage.link(file, name(1));
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code)) throw error;
-    // No hard links here. A crash before the next rename leaves `previous` alone, where the loader finds it.
-    await storage.rename(file, previous);
+    // No hard links here. A crash before the next rename leaves the other name alone, where resume finds it.
+    await storage.rename(file, name(1));
   }
 }
 
 /** Removes what a save that was killed left behind; the names removed. */
-export async function removeStrayFiles(directory: string, storage: Storage = systemStorage): Promise<string[]> {
+export async function removeStrayFiles(
+  directory: string,
+  storage: Storage = systemStorage,
+): Promise<string[]> {
   const strays = (await storage.list(directory)).filter((name) => name.endsWith(temporarySuffix));
   for (const name of strays) await storage.remove(path.join(directory, name));
   return strays;

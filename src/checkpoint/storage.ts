@@ -93,13 +93,21 @@ export async function withSource<T>(
 ): Promise<T> {
   const handle = await storage.open(file);
   try {
-    return await use({ size: await handle.size(), read: (offset, length) => readExactly(handle, file, offset, length) });
+    return await use({
+      size: await handle.size(),
+      read: (offset, length) => readExactly(handle, file, offset, length),
+    });
   } finally {
     await handle.close();
   }
 }
 
-async function readExactly(handle: StorageFile, file: string, offset: number, length: number): Promise<Uint8Array> {
+async function readExactly(
+  handle: StorageFile,
+  file: string,
+  offset: number,
+  length: number,
+): Promise<Uint8Array> {
   const bytes = Buffer.allocUnsafeSlow(length);
   for (let done = 0; done < length; ) {
     const count = await handle.read(bytes.subarray(done), offset + done);
