@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import type { Values } from '../engine/session.js';
 import { CorruptError, EnvironmentError } from '../errors.js';
 import type { Graph } from '../graph/types.js';
-import type { Mask } from '../masks/mask.js';
+import { countBits, type Mask, packValues } from '../masks/mask.js';
 import { type Checkpoint, checkpointSchema, type ParamState } from './checkpoint.js';
 import { random_pruning as pb } from './checkpoint.pb.js';
 import { graphFromMessage } from './graph-message.js';
@@ -181,7 +181,7 @@ function checkTensor(tensor: TensorMessage, index: number, graph: Graph, damaged
   if (shape !== got) throw damaged(`${name} of shape (${shape})`, `(${got})`);
   const crc = tensorCrc(tensor);
   if (tensor.crc32 !== crc) throw damaged(`CRC-32 ${hex(tensor.crc32)} of ${name}`, hex(crc));
-  if (tensor.mask && !param?.prunable) throw damaged(`no mask of ${name}, which is not prunable`, 'one');
+  if (tensor.mask && !param) throw damaged(`no mask of the buffer ${name}`, 'one');
   if (tensor.mask) checkMask(tensor.mask, numel, tensor.nnz, name, damaged);
   else if (tensor.nnz !== numel) throw damaged(`nnz ${numel} of ${name}, which has no mask`, `${tensor.nnz}`);
   checkValues('values', tensor.values, tensor, numel, damaged);
@@ -194,8 +194,7 @@ function checkMask(bits: Uint8Array, numel: number, nnz: number, name: string, d
   if (bits.length !== bytes) throw damaged(`a mask of ${bytes} bytes for ${name}`, `${bits.length} bytes`);
   if (numel % 8 && bits[bytes - 1]! >> (numel % 8))
     throw damaged(`no mask bits behind ${name}'s last element`, 'some');
-  let kept = 0;
-  for (let byte of bits) for (; byte; byte &= byte - 1) kept++;
+  const kept = countBits(bits);
   if (kept !== nnz) throw damaged(`nnz ${nnz} of ${name} to be its mask's count`, `${kept}`);
 }
 
@@ -214,16 +213,14 @@ function checkValues(
     throw damaged(`${nnz} ${part} of ${name} in ${nnz * width} bytes`, `${bytes.length} bytes`);
   }
   const stray = fromBytes(bytes, type).findIndex(
-    (value: number, i: number) => value !== 0 && !keeps(mask, i),
+    (value: number, i: number) => value !== 0 && !((mask[i >> 3]! >> (i & 7)) & 1),
   );
   if (stray >= 0) throw damaged(`zero ${part} where ${name} is pruned`, `a nonzero at element ${stray}`);
 }
 
 /** The kept elements, where a writer gave all of a masked tensor's. */
 function pack(values: Values, mask: Mask | null): Values {
-  if (mask === null || values.length === mask.nnz) return values;
-  return values.filter((_: number, i: number) => keeps(mask.bits, i));
+  return mask === null || values.length === mask.nnz ? values : packValues(values, mask);
 }
 
-const keeps = (bits: Uint8Array, i: number) => (bits[i >> 3]! >> (i & 7)) & 1;
 const hex = (value: number) => value.toString(16).padStart(8, '0');

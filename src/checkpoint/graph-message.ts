@@ -1,7 +1,8 @@
 /**
- * Graph ⇄ its message in checkpoint.proto. Decoding trusts nothing: every index is in range, every size positive,
- * every parameter has the shape its node needs, so that a damaged or hostile file cannot reach the engine.
+ * Graph ⇄ its message in checkpoint.proto. Decoding trusts nothing: indices and sizes are checked here, the rest
+ * by validateGraph, so that a damaged or hostile file cannot reach the engine.
  */
+import { validateGraph } from '../graph/validate.js';
 import type { Graph, GraphNode, ImageShape, ParamKind, ParamSpec } from '../graph/types.js';
 import type { random_pruning as pb } from './checkpoint.pb.js';
 import type { GraphMessage, NodeMessage, ParamMessage } from './messages.js';
@@ -64,14 +65,14 @@ function nodeToMessage(node: GraphNode): pb.Node.$Properties {
 export function graphFromMessage(message: GraphMessage): Graph {
   const params = message.params.map((param) => paramFromMessage(param, message.nodes.length));
   const buffers = message.buffers.map(({ name, numel }) => ({ name, numel: size(numel, `buffer ${name}`) }));
-  unique(params.map(({ name }) => name).concat(buffers.map(({ name }) => name)));
-  unique(message.nodes.map(({ name }) => name));
   const nodes: GraphNode[] = [];
   for (const node of message.nodes) nodes.push(nodeFromMessage(node, nodes.length, params, buffers));
   if (nodes[0]?.op !== 'input') throw new Error('expected an input as node 0 of the graph');
-  for (const node of nodes) checkParameters(node, nodes, params, buffers);
   const classes = size(message.classes, 'classes');
-  return { name: message.name, nodes, params, buffers, input: imageShape(message.input, 'input'), classes };
+  const input = imageShape(message.input, 'input');
+  const graph = { name: message.name, nodes, params, buffers, input, classes };
+  validateGraph(graph);
+  return graph;
 }
 
 function paramFromMessage(message: ParamMessage, nodes: number): ParamSpec {
@@ -140,32 +141,6 @@ function nodeFromMessage(
   }
 }
 
-/** Every parameter and buffer has the shape that its node needs. */
-function checkParameters(
-  node: GraphNode,
-  nodes: readonly GraphNode[],
-  params: readonly ParamSpec[],
-  buffers: readonly { numel: number }[],
-): void {
-  const expect = (shape: readonly number[], wanted: readonly number[]) => {
-    if (String(shape) === String(wanted)) return;
-    throw new Error(
-      `${node.name} needs a parameter of shape (${wanted.join(', ')}), got (${shape.join(', ')})`,
-    );
-  };
-  const channels = node.shape[0];
-  if (node.op === 'conv2d') {
-    expect(params[node.weight]!.shape, [channels, nodes[node.input]!.shape[0], ...node.kernel]);
-  } else if (node.op === 'linear') {
-    const [c, h, w] = nodes[node.input]!.shape;
-    expect(params[node.weight]!.shape, [channels, c * h * w]);
-    if (node.bias !== null) expect(params[node.bias]!.shape, [channels]);
-  } else if (node.op === 'batch_norm') {
-    for (const param of [node.gamma, node.beta]) expect(params[param]!.shape, [channels]);
-    for (const buffer of [node.runningMean, node.runningVar]) expect([buffers[buffer]!.numel], [channels]);
-  }
-}
-
 function imageShape(shape: readonly number[], name: string): ImageShape {
   const [channels, height, width] = shape;
   if (shape.length !== 3)
@@ -178,12 +153,4 @@ function size(value: number, what: string): number {
   if (!(value >= 1 && value <= maxElements))
     throw new Error(`expected a size in [1, 2^31) for ${what}, got ${value}`);
   return value;
-}
-
-function unique(names: readonly string[]): void {
-  const seen = new Set<string>();
-  for (const name of names) {
-    if (seen.has(name)) throw new Error(`two things are named ${name}`);
-    seen.add(name);
-  }
 }

@@ -4,7 +4,7 @@
  */
 import path from 'node:path';
 import { CorruptError, EnvironmentError } from '../errors.js';
-import { maskHash } from '../masks/index.js';
+import { maskHash } from '../masks/hash.js';
 import type { Checkpoint } from './checkpoint.js';
 import { decodeCheckpoint, scanCheckpoint } from './decode.js';
 import { type Storage, systemStorage, withSource } from './storage.js';

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import type { Values } from '../engine/session.js';
 import type { Graph } from '../graph/types.js';
-import type { Mask } from '../masks/mask.js';
+import { type Mask, unpackValues } from '../masks/mask.js';
 import { toBytes } from './messages.js';
 
 /** `masks` and the packed `values` have one entry per graph.params. */
@@ -18,18 +18,7 @@ export function weightsSha256(
   const hash = createHash('sha256');
   graph.params.forEach((param, i) => {
     hash.update(param.name, 'utf8');
-    hash.update(toBytes(unpack(values[i]!, masks[i] ?? null, param.numel)));
+    hash.update(toBytes(Float32Array.from(unpackValues(values[i]!, masks[i] ?? null, param.numel))));
   });
   return hash.digest('hex');
-}
-
-/** `numel` dense float32 values. */
-function unpack(packed: Values, mask: Mask | null, numel: number): Float32Array {
-  if (mask === null) return Float32Array.from(packed);
-  const dense = new Float32Array(numel);
-  let next = 0;
-  for (let i = 0; i < numel; i++) {
-    if ((mask.bits[i >> 3]! >> (i & 7)) & 1) dense[i] = packed[next++]!;
-  }
-  return dense;
 }
