@@ -132,7 +132,7 @@ function readHeader(message: HeaderMessage, file: string, damaged: Damaged): Che
     graph = graphFromMessage(message.graph);
     config = message.config === '' ? null : JSON.parse(message.config);
   } catch (error) {
-    throw damaged('a sound graph and configuration', (error as Error).message);
+    throw damaged('a sound graph and configuration', (error as Error).message.replace(/\.$/, ''));
   }
   const count = graph.params.length + graph.buffers.length;
   if (message.tensors !== count) throw damaged(`${count} tensors for this graph`, `${message.tensors}`);

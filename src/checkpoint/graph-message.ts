@@ -2,8 +2,9 @@
  * Graph ⇄ its message in checkpoint.proto. Decoding trusts nothing: indices and sizes are checked here, the rest
  * by validateGraph, so that a damaged or hostile file cannot reach the engine.
  */
-import { validateGraph } from '../graph/validate.js';
+
 import type { Graph, GraphNode, ImageShape, ParamKind, ParamSpec } from '../graph/types.js';
+import { validateGraph } from '../graph/validate.js';
 import type { random_pruning as pb } from './checkpoint.pb.js';
 import type { GraphMessage, NodeMessage, ParamMessage } from './messages.js';
 

@@ -195,8 +195,16 @@ describe('checkpoint file', () => {
       (g) => (g.nodes![1]!.params = [9]),
       /node conv has no valid parameter 0: 9/,
     ],
-    ['a parameter of the wrong shape', (g) => (g.nodes![1]!.params = [1]), /conv needs a parameter of shape/],
-    ['two equal names', (g) => (g.params![1]!.name = 'conv.weight'), /two things are named conv\.weight/],
+    [
+      'a parameter of the wrong shape',
+      (g) => (g.nodes![1]!.params = [1]),
+      /\[conv2d conv\] expected w to be/,
+    ],
+    [
+      'two equal names',
+      (g) => (g.params![1]!.name = 'conv.weight'),
+      /two parameters are called "conv\.weight"/,
+    ],
     [
       'an endless parameter',
       (g) => (g.params![0]!.shape = [1e9, 1e9]),

@@ -50,7 +50,9 @@ function faulty(fault: Fault, at: number) {
     read: (into, position) =>
       call(
         () => inner.read(into, position),
-        fault === 'short read' ? () => inner.read(into.subarray(0, (into.length + 1) >> 1), position) : undefined,
+        fault === 'short read'
+          ? () => inner.read(into.subarray(0, (into.length + 1) >> 1), position)
+          : undefined,
       ),
     size: () => call(() => inner.size()),
     sync: () => call(() => inner.sync()),
@@ -89,28 +91,33 @@ describe('saveCheckpoint', () => {
     expect((await validCheckpoints(directory)).map(({ step }) => step)).toEqual([4, 3, 2]);
   });
 
-  it.each(['EIO', 'ENOSPC', 'lost write'] as const)('leaves the one before intact at %s in any call', async (fault) => {
-    let refused = 0;
-    for (let at = 0; ; at++) {
-      await saveCheckpoint(last, smallCheckpoint({ step: 1 }));
-      const { state, storage } = faulty(fault, at);
-      const attempt = await saveCheckpoint(last, smallCheckpoint({ step: 2 }), { keep: 2, storage }).catch((e) => e);
-      const { position } = await loadCheckpoint(last);
-      if (state.hit && attempt instanceof Error) {
-        refused++;
-        expect(attempt, `call ${at}`).toBeInstanceOf(RunError);
-        expect(attempt.message).toContain('last.rpck: could not save the checkpoint: ');
-        // Only the very last call comes behind the rename: then the new one stands, and whole.
-        expect([1, 2]).toContain(position.step);
-      } else {
-        expect(state.hit, `call ${at} of ${fault} went unnoticed`).toBe(false);
-        expect(position.step).toBe(2);
+  it.each(['EIO', 'ENOSPC', 'lost write'] as const)(
+    'leaves the one before intact at %s in any call',
+    async (fault) => {
+      let refused = 0;
+      for (let at = 0; ; at++) {
+        await saveCheckpoint(last, smallCheckpoint({ step: 1 }));
+        const { state, storage } = faulty(fault, at);
+        const attempt = await saveCheckpoint(last, smallCheckpoint({ step: 2 }), { keep: 2, storage }).catch(
+          (e) => e,
+        );
+        const { position } = await loadCheckpoint(last);
+        if (state.hit && attempt instanceof Error) {
+          refused++;
+          expect(attempt, `call ${at}`).toBeInstanceOf(RunError);
+          expect(attempt.message).toContain('last.rpck: could not save the checkpoint: ');
+          // Only the very last call comes behind the rename: then the new one stands, and whole.
+          expect([1, 2]).toContain(position.step);
+        } else {
+          expect(state.hit, `call ${at} of ${fault} went unnoticed`).toBe(false);
+          expect(position.step).toBe(2);
+        }
+        for (const name of await names()) if (name !== 'last.rpck') await fs.rm(path.join(directory, name));
+        if (at >= state.calls) break;
       }
-      for (const name of await names()) if (name !== 'last.rpck') await fs.rm(path.join(directory, name));
-      if (at >= state.calls) break;
-    }
-    expect(refused).toBeGreaterThan(fault === 'lost write' ? 8 : 30);
-  });
+      expect(refused).toBeGreaterThan(fault === 'lost write' ? 8 : 30);
+    },
+  );
 
   it.each(['short write', 'short read'] as const)('goes on after a %s in any call', async (fault) => {
     let hits = 0;
@@ -162,7 +169,9 @@ describe('loadCheckpoint', () => {
     const error = await loadCheckpoint(last).catch((thrown) => thrown);
     expect(error).toBeInstanceOf(CorruptError);
     expect(error.exitCode).toBe(4);
-    expect(error.message).toMatch(/last\.rpck: damaged at byte \d+: expected .*, got .*previous\.rpck \(step 2\)/);
+    expect(error.message).toMatch(
+      /last\.rpck: damaged at byte \d+: expected .*, got .*previous\.rpck \(step 2\)/,
+    );
   });
 
   it('says so where no whole one is left, or none was there', async () => {
