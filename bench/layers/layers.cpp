@@ -1,0 +1,317 @@
+// Times each pass of a convolution layer, sparse and dense ours, beside oneDNN's dense primitive: one
+// process, taking turns, caches flushed before each call, medians with spread. Verifies against a
+// double-precision sample first.
+//
+//   usage: rp_bench_layers SHAPES.txt [--sparsity 0.5,0.9] [--threads N] [--repetitions N] [--filter TEXT]
+//   [--measure]
+//
+// One JSON object a line and layer × sparsity; sparsity 0 is our dense kernel.
+#include <omp.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cpu/threads.h"
+#include "onednn_peer.h"
+#include "ops/conv.h"
+
+namespace {
+
+using rp::ConvShape;
+using rp::Layout;
+
+struct Layer {
+  std::string name;
+  int images;
+  ConvShape shape;
+};
+
+double now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+std::vector<Layer> read_shapes(const char* path) {
+  std::vector<Layer> layers;
+  FILE* file = std::fopen(path, "r");
+  if (!file) {
+    std::fprintf(stderr, "%s: cannot be read\n", path);
+    std::exit(2);
+  }
+  char line[512], name[128];
+  while (std::fgets(line, sizeof line, file)) {
+    Layer l;
+    ConvShape& s = l.shape;
+    if (line[0] == '#') continue;
+    if (std::sscanf(line, "%127s %d %d %d %d %d %d %d %d %d", name, &l.images, &s.in_channels,
+                    &s.out_channels, &s.in_height, &s.in_width, &s.kernel_h, &s.kernel_w, &s.stride,
+                    &s.padding) == 10) {
+      l.name = name;
+      layers.push_back(l);
+    }
+  }
+  std::fclose(file);
+  return layers;
+}
+
+// An activation in the engine's layout, on huge pages, zero outside the image.
+class Tensor {
+ public:
+  Tensor(const Layout& layout, int images) : layout_(layout) {
+    const size_t bytes = (layout.floats(images) * 4 + (2 << 20)) / (2 << 20) * (2 << 20);
+    raw_ = static_cast<float*>(std::aligned_alloc(2 << 20, bytes));
+    madvise(raw_, bytes, MADV_HUGEPAGE);
+    std::memset(raw_, 0, bytes);
+  }
+  ~Tensor() { std::free(raw_); }
+  Tensor(const Tensor&) = delete;
+  float* base() { return raw_ + layout_.margin; }
+  float& at(int n, int c, int h, int w) { return base()[layout_.at(n / 16, c, h, w) + n % 16]; }
+  void fill(int images, uint64_t seed) {
+    std::mt19937_64 generator(seed);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    for (int n = 0; n < images; n++)
+      for (int c = 0; c < layout_.channels; c++)
+        for (int h = 0; h < layout_.height; h++)
+          for (int w = 0; w < layout_.width; w++) at(n, c, h, w) = uniform(generator);
+  }
+
+ private:
+  Layout layout_;
+  float* raw_;
+};
+
+void flush_caches() {
+  static std::vector<char> lines(64 << 20);
+  for (size_t i = 0; i < lines.size(); i += 64) lines[i]++;
+}
+
+struct Timing {
+  double median, low, high;  // milliseconds; quartiles
+};
+
+Timing summarise(std::vector<double> seconds) {
+  std::sort(seconds.begin(), seconds.end());
+  const size_t n = seconds.size();
+  return {seconds[n / 2] * 1e3, seconds[n / 4] * 1e3, seconds[n - 1 - n / 4] * 1e3};
+}
+
+struct Case {
+  std::vector<int64_t> kept;  // flat OIHW indices
+  std::vector<float> values;
+  std::vector<uint8_t> bits;
+};
+
+Case draw(const ConvShape& s, double sparsity, uint64_t seed) {
+  Case c;
+  std::mt19937_64 generator(seed);
+  std::uniform_real_distribution<double> uniform(0, 1);
+  const int64_t numel = int64_t{s.out_channels} * s.in_channels * s.kernel_h * s.kernel_w;
+  c.bits.assign((numel + 7) / 8, 0);
+  for (int64_t i = 0; i < numel; i++) {
+    if (uniform(generator) < sparsity) continue;
+    c.bits[i >> 3] |= 1 << (i & 7);
+    c.kept.push_back(i);
+    c.values.push_back(static_cast<float>(uniform(generator) * 2 - 1));
+  }
+  return c;
+}
+
+// Largest |got - expected| / Σ|terms| over sampled outputs of the three passes.
+double verify(const Layer& layer, const Case& c, Tensor& x, Tensor& y, Tensor& dy, Tensor& dx,
+              const std::vector<float>& dw) {
+  const ConvShape& s = layer.shape;
+  const int P = s.out_height(), Q = s.out_width();
+  std::mt19937_64 generator(1);
+  const auto pick = [&](int n) { return static_cast<int>(generator() % n); };
+  double worst = 0;
+  const auto check = [&](double got, double expected, double magnitude) {
+    worst = std::max(worst, std::abs(got - expected) / (magnitude + 1e-6));
+  };
+  std::vector<std::vector<size_t>> by_output(s.out_channels), by_input(s.in_channels);
+  const auto split = [&](int64_t flat, int& k, int& ch, int& r, int& t) {
+    t = flat % s.kernel_w;
+    r = flat / s.kernel_w % s.kernel_h;
+    ch = flat / (s.kernel_w * s.kernel_h) % s.in_channels;
+    k = flat / (int64_t{s.kernel_w} * s.kernel_h * s.in_channels);
+  };
+  for (size_t j = 0; j < c.kept.size(); j++) {
+    int k, ch, r, t;
+    split(c.kept[j], k, ch, r, t);
+    by_output[k].push_back(j);
+    by_input[ch].push_back(j);
+  }
+  for (int sample = 0; sample < 300; sample++) {
+    int n = pick(layer.images), k = pick(s.out_channels), p = pick(P), q = pick(Q);
+    double sum = 0, magnitude = 0;
+    for (size_t j : by_output[k]) {
+      int kk, ch, r, t;
+      split(c.kept[j], kk, ch, r, t);
+      const int h = p * s.stride + r - s.padding, w = q * s.stride + t - s.padding;
+      if (h < 0 || w < 0 || h >= s.in_height || w >= s.in_width) continue;
+      const double term = double{c.values[j]} * x.at(n, ch, h, w);
+      sum += term;
+      magnitude += std::abs(term);
+    }
+    check(y.at(n, k, p, q), sum, magnitude);
+    const int ch = pick(s.in_channels), h = pick(s.in_height), w = pick(s.in_width);
+    sum = magnitude = 0;
+    for (size_t j : by_input[ch]) {
+      int kk, cc, r, t;
+      split(c.kept[j], kk, cc, r, t);
+      int pp = h - r + s.padding, qq = w - t + s.padding;
+      if (pp < 0 || qq < 0 || pp % s.stride || qq % s.stride) continue;
+      pp /= s.stride;
+      qq /= s.stride;
+      if (pp >= P || qq >= Q) continue;
+      const double term = double{c.values[j]} * dy.at(n, kk, pp, qq);
+      sum += term;
+      magnitude += std::abs(term);
+    }
+    check(dx.at(n, ch, h, w), sum, magnitude);
+  }
+  for (int sample = 0; sample < 20 && !c.kept.empty(); sample++) {
+    const size_t j = generator() % c.kept.size();
+    int k, ch, r, t;
+    split(c.kept[j], k, ch, r, t);
+    double sum = 0, magnitude = 0;
+    for (int n = 0; n < layer.images; n++)
+      for (int p = 0; p < P; p++)
+        for (int q = 0; q < Q; q++) {
+          const int h = p * s.stride + r - s.padding, w = q * s.stride + t - s.padding;
+          if (h < 0 || w < 0 || h >= s.in_height || w >= s.in_width) continue;
+          const double term = double{dy.at(n, k, p, q)} * x.at(n, ch, h, w);
+          sum += term;
+          magnitude += std::abs(term);
+        }
+    check(dw[j], sum, magnitude);
+  }
+  return worst;
+}
+
+void bench(const Layer& layer, double sparsity, int repetitions, bool measure, rp::ThreadTeam& team) {
+  const ConvShape& s = layer.shape;
+  const Case c = draw(s, sparsity, 12345);
+  const int64_t nnz = static_cast<int64_t>(c.kept.size());
+  rp::ConvLayouts layouts;
+  layouts.x = rp::make_layout(s.in_channels, s.in_height, s.in_width, rp::conv_input_border(s));
+  layouts.y = rp::make_layout(s.out_channels, s.out_height(), s.out_width(), 0);
+  layouts.dy = rp::make_layout(s.out_channels, s.out_height(), s.out_width(), rp::conv_dy_border(s));
+  layouts.dx = rp::make_layout(s.in_channels, s.in_height, s.in_width, 0);
+  Tensor x(layouts.x, layer.images), y(layouts.y, layer.images), dy(layouts.dy, layer.images),
+      dx(layouts.dx, layer.images);
+  x.fill(layer.images, 1);
+  dy.fill(layer.images, 2);
+  std::vector<float> dw(nnz);
+  rp::ConvOptions options;
+  options.measure = measure;
+  options.max_blocks = rp::image_blocks(layer.images);
+  const rp::MaskView mask{sparsity > 0 ? c.bits.data() : nullptr, nnz};
+  const auto conv = rp::make_conv(s, mask, layouts, options, team);
+  const auto weights = conv->make_weights();
+  const int blocks = options.max_blocks;
+  const std::function<void()> ours[3] = {
+      [&] {
+        conv->pack(c.values.data(), *weights, team);
+        conv->forward(x.base(), *weights, y.base(), blocks, false, team);
+      },
+      [&] { conv->dgrad(dy.base(), *weights, dx.base(), blocks, false, team); },
+      [&] { conv->wgrad(x.base(), dy.base(), dw.data(), blocks, false, team); }};
+  for (const auto& pass : ours) pass();
+  const double error = verify(layer, c, x, y, dy, dx, dw);
+  if (!(error < 1e-5)) {
+    std::fprintf(stderr, "%s at sparsity %g: wrong result, relative error %g\n", layer.name.c_str(), sparsity,
+                 error);
+    std::exit(1);
+  }
+  rp_bench::OneDnnPeer peer(layer.images, s);
+  const std::function<void()> theirs[3] = {[&] { peer.forward(); }, [&] { peer.dgrad(); },
+                                           [&] { peer.wgrad(); }};
+  std::vector<double> seconds[2][3];
+  for (int repetition = -1; repetition < repetitions; repetition++) {
+    for (int pass = 0; pass < 3; pass++) {
+      for (int side = 0; side < 2; side++) {
+        flush_caches();
+        const double start = now();
+        (side == 0 ? ours : theirs)[pass]();
+        if (repetition >= 0) seconds[side][pass].push_back(now() - start);
+      }
+    }
+  }
+  const double macs = double(layer.images) * s.out_height() * s.out_width() * nnz;
+  static const char* const passes[3] = {"forward", "dgrad", "wgrad"};
+  std::printf(
+      "{\"layer\":\"%s\",\"images\":%d,\"sparsity\":%g,\"nnz\":%lld,\"threads\":%d,\"error\":%.2g,\"choice\":"
+      "\"%s\","
+      "\"kernel\":\"%s\"",
+      layer.name.c_str(), layer.images, sparsity, static_cast<long long>(nnz), team.size(), error,
+      conv->choice().c_str(), conv->kernel().c_str());
+  double total[2] = {0, 0};
+  for (int pass = 0; pass < 3; pass++) {
+    const Timing mine = summarise(seconds[0][pass]), dense = summarise(seconds[1][pass]);
+    total[0] += mine.median;
+    total[1] += dense.median;
+    std::printf(
+        ",\"%s\":{\"ms\":%.4g,\"ms_quartiles\":[%.4g,%.4g],\"onednn_ms\":%.4g,\"onednn_quartiles\":[%.4g,%."
+        "4g],"
+        "\"gflops\":%.4g,\"speedup\":%.4g}",
+        passes[pass], mine.median, mine.low, mine.high, dense.median, dense.low, dense.high,
+        2e-6 * macs / mine.median, dense.median / mine.median);
+  }
+  std::printf(",\"speedup\":%.4g,\"onednn\":\"%s\"}\n", total[1] / total[0],
+              rp_bench::OneDnnPeer::version().c_str());
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<double> sparsities = {0, .5, .7, .8, .9, .95, .98};
+  int threads = 0, repetitions = 9;
+  bool measure = false;
+  std::string filter;
+  const char* shapes = nullptr;
+  for (int i = 1; i < argc; i++) {
+    const std::string a = argv[i];
+    const char* value = i + 1 < argc ? argv[i + 1] : "";
+    if (a == "--measure") {
+      measure = true;
+    } else if (a == "--threads" || a == "--repetitions" || a == "--filter" || a == "--sparsity") {
+      i++;
+      if (a == "--threads") threads = std::atoi(value);
+      if (a == "--repetitions") repetitions = std::atoi(value);
+      if (a == "--filter") filter = value;
+      if (a == "--sparsity") {
+        sparsities.clear();
+        std::string list = value;
+        for (char* part = std::strtok(list.data(), ","); part; part = std::strtok(nullptr, ",")) {
+          sparsities.push_back(std::atof(part));
+        }
+      }
+    } else {
+      shapes = argv[i];
+    }
+  }
+  if (!shapes) {
+    std::fprintf(stderr,
+                 "usage: rp_bench_layers SHAPES.txt [--sparsity 0.5,0.9] [--threads N] [--repetitions N] "
+                 "[--filter TEXT] [--measure]\n");
+    return 2;
+  }
+  rp::ThreadTeam team(threads);
+  omp_set_num_threads(team.size());
+  for (const Layer& layer : read_shapes(shapes)) {
+    if (layer.name.find(filter) == std::string::npos) continue;
+    for (const double sparsity : sparsities) bench(layer, sparsity, repetitions, measure, team);
+  }
+}
