@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { NativeData } from '../data/native.js';
 import { EnvironmentError } from '../errors.js';
 
 /** Draws of Philox (native/bindings/random.cpp); src/random.ts documents them. */
@@ -55,6 +56,7 @@ export interface NativeRandom {
 
 export interface NativeAddon {
   readonly random: NativeRandom;
+  readonly data: NativeData;
 }
 
 /** The package's own directory: the nearest one above this file with a CMakeLists.txt. */
