@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { type Recipe, type RecipeName, recipes } from '../models/recipes.js';
+import { buildModel } from './architectures/index.js';
 import {
   configFields,
   type ExperimentConfig,
@@ -170,7 +171,7 @@ export function resolveConfig(layers: readonly ConfigLayer[]): ExperimentConfig 
       `${where(['ratio'])}: dense keeps every weight, but ${where(['density'])} is ${said.density}. Leave out one of them.`,
     );
   }
-  const preset = (said.preset as RecipeName | undefined) ?? recipeOf(said.arch as string);
+  const preset = (said.preset as RecipeName | undefined) ?? buildModel(said.arch as string).recipe;
   const settings = defaultSettings();
   merge(settings, recipeSettings(preset, dense, said.epochs as number | undefined));
   merge(settings, Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined)));
@@ -181,9 +182,4 @@ export function resolveConfig(layers: readonly ConfigLayer[]): ExperimentConfig 
 /** The configuration of a program's own options: `experimentConfig({ arch: 'resnet20', ratio: 'erk', sparsity: 0.5 })`. */
 export function experimentConfig(options: ExperimentOptions): ExperimentConfig {
   return resolveConfig([{ values: options, where: (path) => path.join('.') }]);
-}
-
-/** The recipe the paper trained this network with. */
-function recipeOf(arch: string): RecipeName {
-  return /^(wrn|resnet(18|34|50|101)$)/.test(arch) ? 'imagenet' : 'cifar';
 }
