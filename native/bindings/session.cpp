@@ -300,9 +300,11 @@ Napi::Value engines(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_session(Napi::Env env, Napi::Object exports) {
-  exports.Set("NativeSession", NativeSession::define(env));
-  exports.Set("planMemory", Napi::Function::New<plan_memory>(env, "planMemory"));
-  exports.Set("engines", Napi::Function::New<engines>(env, "engines"));
+  Napi::Object session = Napi::Object::New(env);
+  session.Set("NativeSession", NativeSession::define(env));
+  session.Set("planMemory", Napi::Function::New<plan_memory>(env, "planMemory"));
+  session.Set("engines", Napi::Function::New<engines>(env, "engines"));
+  exports.Set("session", session);
 }
 
 }  // namespace rp
