@@ -1,0 +1,165 @@
+/**
+ * What stands before a session: the data set, the network built for it, and its draw. Saliencies of snip and grasp are
+ * measured here, on a dense session of their own that is gone before training plans its memory.
+ */
+import { buildModel, type Model } from '../architectures/index.js';
+import { type ExperimentConfig, memoryLimit } from '../config.js';
+import {
+  type Dataset,
+  type LoaderOptions,
+  openLoader,
+  protocolSplits,
+  resolveDataset,
+} from '../data/index.js';
+import { createSession, planMemory } from '../engine/create-session.js';
+import { availableMemory, largestFittingBatch } from '../engine/memory.js';
+import type { SessionOptions } from '../engine/session.js';
+import { EnvironmentError, UsageError } from '../errors.js';
+import { findPolicy } from '../ratios/index.js';
+import { type DrawnNetwork, drawNetwork, type MeasureScores } from './draw.js';
+import {
+  collectPerClass,
+  defaultSamplesPerClass,
+  type MeasuredSet,
+  measureGrasp,
+  measureSnip,
+  splitBatch,
+} from './saliency.js';
+
+export interface PrepareHooks {
+  readonly onNotice?: ((message: string) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Opens the data set of `config`, and builds the network for its classes and image size. */
+export async function openData(config: ExperimentConfig): Promise<{ dataset: Dataset; model: Model }> {
+  const { arch, data, dataDir, classes, imageSize } = config;
+  const wanted = buildModel(arch, { imageSize: imageSize ?? undefined });
+  const dataset = await resolveDataset({
+    data,
+    dataDir,
+    classes,
+    model: { dataset: wanted.dataset, imageSize: wanted.graph.input[1] },
+  });
+  const [, side] = dataset.imageShape;
+  if (classes !== null && classes !== dataset.classes) {
+    throw new UsageError(
+      `--classes: ${dataset.name} has ${dataset.classes} classes, got ${classes}. Leave it out, or pass --data synthetic.`,
+    );
+  }
+  if (imageSize !== null && imageSize !== side) {
+    throw new UsageError(
+      `--image-size: the images of ${dataset.name} are ${side}x${side}, got ${imageSize}. Leave it out.`,
+    );
+  }
+  return { dataset, model: buildModel(arch, { classes: dataset.classes, imageSize: side }) };
+}
+
+/** Bytes that `--memory` allows now. */
+export const memoryBudget = (config: ExperimentConfig): number =>
+  memoryLimit(config.memory, availableMemory());
+
+/** The options of the loader of training batches; only the size of the batches differs between its users. */
+export function trainingLoaderOptions(
+  config: ExperimentConfig,
+  dataset: Dataset,
+): Omit<LoaderOptions, 'batchSize'> {
+  return {
+    split: 'train',
+    range: protocolSplits(dataset, config.protocol).train,
+    shuffle: true,
+    augment: true,
+    seed: config.dataSeed,
+    workers: config.workers,
+  };
+}
+
+/** Scores on training images, in chunks as large as the memory allows (docs/decisions/0020-saliency-in-chunks.md). */
+function measureOn(
+  config: ExperimentConfig,
+  dataset: Dataset,
+  { graph }: Model,
+  hooks: PrepareHooks,
+): MeasureScores {
+  return async (criterion, weights) => {
+    hooks.signal?.throwIfAborted();
+    const perClass = config.samplesPerClass ?? defaultSamplesPerClass(dataset.classes);
+    const images =
+      criterion === 'snip'
+        ? Math.min(config.saliencyBatchSize ?? config.batchSize, dataset.train.count)
+        : Math.ceil((perClass * dataset.classes) / 2);
+    const options = (batchSize: number): SessionOptions => ({
+      graph,
+      engine: config.device,
+      batchSize,
+      programs: criterion === 'snip' ? ['train'] : ['train', 'tangent'],
+      threads: config.threads,
+      pin: config.pin,
+    });
+    const budget = memoryBudget(config);
+    const chunk = largestFittingBatch(images, budget, (n) => planMemory(options(n)).total);
+    if (chunk === 0) {
+      throw new EnvironmentError(
+        `--memory: measuring ${criterion} on one image needs ${planMemory(options(1)).total} bytes, but ${budget} may be taken.`,
+      );
+    }
+    const session = await createSession(options(chunk));
+    const loader = openLoader(dataset, {
+      ...trainingLoaderOptions(config, dataset),
+      batchSize: criterion === 'snip' ? images : Math.min(128, dataset.train.count),
+    });
+    try {
+      for (const [name, values] of weights) await session.write('value', name, values);
+      hooks.signal?.throwIfAborted();
+      const saliency =
+        criterion === 'snip'
+          ? await measureSnip(session, await loader.batch(0, 0), { chunk })
+          : await measureGrasp(
+              session,
+              splitBatch(await collectPerClass(loader, graph.input, dataset.classes, perClass), 2),
+              { chunk },
+            );
+      hooks.onNotice?.(
+        `${criterion} measured on ${saliency.sets.map(describeSet).join(' and ')} of ${dataset.name}`,
+      );
+      return saliency.scores;
+    } finally {
+      loader.dispose();
+      await session.dispose();
+    }
+  };
+}
+
+const describeSet = ({ images, chunks, loss }: MeasuredSet) =>
+  `${images} images${chunks.length > 1 ? ` in ${chunks.length} chunks` : ''} (loss ${loss.toFixed(4)})`;
+
+/**
+ * The network that `config` describes, drawn. The data set is opened where it is named or measured on; otherwise
+ * `--classes` and the network's own figures decide the head.
+ */
+export async function prepareNetwork(
+  config: ExperimentConfig,
+  hooks: PrepareHooks = {},
+): Promise<{ network: DrawnNetwork; dataset: Dataset | null }> {
+  const { arch, classes, imageSize } = config;
+  const policy = findPolicy(config.ratio);
+  if (policy.needs !== 'saliency' && config.data === 'auto') {
+    const model = buildModel(arch, { classes: classes ?? undefined, imageSize: imageSize ?? undefined });
+    const measure = () => Promise.reject(new Error(`${policy.name} asked for scores`));
+    return {
+      network: await drawNetwork({ config, model, measure, onNotice: hooks.onNotice }),
+      dataset: null,
+    };
+  }
+  return prepareTraining(config, hooks);
+}
+
+/** The same with the data set always open: what training starts from. */
+export async function prepareTraining(
+  config: ExperimentConfig,
+  hooks: PrepareHooks = {},
+): Promise<{ network: DrawnNetwork; dataset: Dataset }> {
+  const { dataset, model } = await openData(config);
+  const measure = measureOn(config, dataset, model, hooks);
+  return { network: await drawNetwork({ config, model, measure, onNotice: hooks.onNotice }), dataset };
+}
