@@ -8,7 +8,7 @@
  */
 import type { Batch, Session, Values } from '../engine/session.js';
 import { UsageError } from '../errors.js';
-import type { ImageShape, ParamSpec } from '../graph/types.js';
+import type { ParamSpec } from '../graph/types.js';
 
 /** The part of a data loader (src/data) that collecting needs: one epoch, one micro-batch a step. */
 export interface ImageLoader {
@@ -155,17 +155,17 @@ export function defaultSamplesPerClass(classes: number): number {
  */
 export async function collectPerClass(
   loader: ImageLoader,
-  shape: ImageShape,
   classes: number,
   samplesPerClass: number,
 ): Promise<Batch> {
-  const pixels = shape[0] * shape[1] * shape[2];
-  const images = new Float32Array(classes * samplesPerClass * pixels);
+  let images = new Float32Array(0);
   const labels = new Int32Array(classes * samplesPerClass);
   const found = new Int32Array(classes);
   let missing = labels.length;
   for (let step = 0; step < loader.stepsPerEpoch && missing > 0; step++) {
     const batch = await loader.batch(step, 0);
+    const pixels = batch.images.length / batch.labels.length;
+    if (step === 0) images = new Float32Array(labels.length * pixels);
     batch.labels.forEach((label, i) => {
       const count = found[label]!;
       if (count >= samplesPerClass) return;

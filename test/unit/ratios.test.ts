@@ -70,9 +70,7 @@ describe.each(shapePolicies)('$name', (policy) => {
     );
   });
 
-  test('keeps the budget', ({ skip }) => {
-    const reason = policy.breaks?.budget;
-    skip(reason !== undefined, reason);
+  test.skipIf(policy.breaks?.budget)('keeps the budget', () => {
     fc.assert(
       fc.property(network, density, (layers, d) => {
         const densities = feasible(policy, layers, d);
@@ -81,9 +79,7 @@ describe.each(shapePolicies)('$name', (policy) => {
     );
   });
 
-  test('a larger budget thins no layer', ({ skip }) => {
-    const reason = policy.breaks?.monotone;
-    skip(reason !== undefined, reason);
+  test.skipIf(policy.breaks?.monotone)('a larger budget thins no layer', () => {
     fc.assert(
       fc.property(network, density, density, (layers, a, b) => {
         const thin = feasible(policy, layers, Math.min(a, b));

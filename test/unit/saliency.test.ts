@@ -19,19 +19,19 @@ function loaderOf(labels: number[], batchSize: number) {
 describe('collectPerClass', () => {
   it('concatenates class by class, in loader order within a class', async () => {
     const loader = loaderOf([1, 0, 1, 2, 1, 0, 2, 2], 3);
-    const { images, labels } = await collectPerClass(loader, [1, 1, 1], 3, 2);
+    const { images, labels } = await collectPerClass(loader, 3, 2);
     expect([...labels]).toEqual([0, 0, 1, 1, 2, 2]);
     expect([...images]).toEqual([1, 5, 0, 2, 3, 6]);
   });
 
   it('stops reading once every class is full', async () => {
     const loader = loaderOf([0, 1, 0, 1, 0, 1], 2);
-    await collectPerClass(loader, [1, 1, 1], 2, 1);
+    await collectPerClass(loader, 2, 1);
     expect(loader.read).toEqual([0]);
   });
 
   it('says which class has too few images', async () => {
-    const collected = collectPerClass(loaderOf([0, 0, 1], 2), [1, 1, 1], 2, 2);
+    const collected = collectPerClass(loaderOf([0, 0, 1], 2), 2, 2);
     await expect(collected).rejects.toThrow(
       'expected 2 images of each class in the training images, got 1 of class 1',
     );

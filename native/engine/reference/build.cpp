@@ -169,6 +169,10 @@ void Session::make_nodes(const RpModel& model) {
     const auto parameter = [&](int32_t i) { return i < 0 ? nullptr : &parameters_[i]; };
     const auto activation = [&](int32_t i) { return i < 0 ? nullptr : &activations_[i]; };
     const auto running = [&](int32_t i) { return i < 0 ? nullptr : buffers_[i].value; };
+    if (node.op == RP_OP_BATCH_NORM && !activation_arena_.counting()) {
+      Buffer& variance = buffers_[node.buffers[1]];
+      std::fill(variance.value, variance.value + variance.numel, 1.0);
+    }
     ops_.push_back(make_op({node,
                             {activation(node.inputs[0]), activation(node.inputs[1])},
                             node.inputs[0] == 0,

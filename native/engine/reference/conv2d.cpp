@@ -22,8 +22,21 @@ constexpr int64_t kTileElements = 1 << 16;  // of U: half a megabyte, to stay in
 constexpr int64_t kMinTileColumns = 32;
 
 // Contiguous inner loops, written so that a compiler may vectorise them without reordering a sum.
-void add_scaled(double a, const double* x, double* y, int64_t count) {
-  for (int64_t i = 0; i < count; i++) y[i] += a * x[i];
+// y += Σ_t a[t·a_stride] · x[t, :], t ascending: a row of a matrix product. Four terms at a time, since each
+// pass over y costs a load and a store.
+void add_products(const double* a, int64_t a_stride, const double* x, int64_t x_stride, int64_t terms,
+                  double* y, int64_t count) {
+  int64_t t = 0;
+  for (; t + 4 <= terms; t += 4) {
+    const double a0 = a[t * a_stride], a1 = a[(t + 1) * a_stride];
+    const double a2 = a[(t + 2) * a_stride], a3 = a[(t + 3) * a_stride];
+    if (a0 == 0 && a1 == 0 && a2 == 0 && a3 == 0) continue;  // pruned
+    const double *x0 = x + t * x_stride, *x1 = x0 + x_stride, *x2 = x1 + x_stride, *x3 = x2 + x_stride;
+    for (int64_t i = 0; i < count; i++) y[i] = (((y[i] + a0 * x0[i]) + a1 * x1[i]) + a2 * x2[i]) + a3 * x3[i];
+  }
+  for (; t < terms; t++) {
+    for (int64_t i = 0; i < count; i++) y[i] += a[t * a_stride] * x[t * x_stride + i];
+  }
 }
 
 double dot(const double* a, const double* b, int64_t count) {
@@ -140,10 +153,7 @@ class Conv2d final : public Op {
         for (int64_t k = first; k < last; k++) {
           double* out = y + k * y_.row(pass.n) + begin;
           if (bias != Bias::kAccumulate) std::fill(out, out + columns, start(bias, k));
-          for (int64_t row = 0; row < rows_; row++) {
-            if (w[k * rows_ + row] != 0)
-              add_scaled(w[k * rows_ + row], unfolded_ + row * columns, out, columns);
-          }
+          add_products(w + k * rows_, 1, unfolded_, columns, rows_, out, columns);
         }
       });
     });
@@ -161,10 +171,7 @@ class Conv2d final : public Op {
         for (int64_t row = first * taps_; row < last * taps_; row++) {
           double* du = unfolded_ + row * columns;
           std::fill(du, du + columns, 0.0);
-          for (int64_t k = 0; k < y_.channels; k++) {
-            const double a = w[k * rows_ + row];
-            if (a != 0) add_scaled(a, dy + k * y_.row(pass.n) + begin, du, columns);
-          }
+          add_products(w + row, rows_, dy + begin, y_.row(pass.n), y_.channels, du, columns);
           double* to = dx + row / taps_ * x_.row(pass.n);
           each_run(tap_row(row), tap_column(row), begin, end, [&](int64_t in, int64_t out, int64_t count) {
             for (int64_t i = 0; i < count; i++) to[in + i * stride_] += du[out + i];
