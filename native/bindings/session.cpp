@@ -10,6 +10,8 @@
 #include "bindings/engine_session.h"
 #include "bindings/job_queue.h"
 #include "bindings/session_values.h"
+#include "cpu/features.h"
+#include "cpu/threads.h"
 #include "engine/registry.h"
 
 namespace rp {
@@ -297,6 +299,18 @@ Napi::Value engines(const Napi::CallbackInfo& info) {
   return out;
 }
 
+// {isas, isa, cores}: what the cpu engine finds.
+Napi::Value cpu(const Napi::CallbackInfo& info) {
+  Napi::Object out = Napi::Object::New(info.Env());
+  const std::vector<Isa> isas = available_isas();
+  Napi::Array names = Napi::Array::New(info.Env());
+  for (uint32_t i = 0; i < isas.size(); i++) names.Set(i, isa_name(isas[i]));
+  out.Set("isas", names);
+  out.Set("isa", isa_name(cpu_isa()));
+  out.Set("cores", available_cores());
+  return out;
+}
+
 }  // namespace
 
 void register_session(Napi::Env env, Napi::Object exports) {
@@ -304,6 +318,7 @@ void register_session(Napi::Env env, Napi::Object exports) {
   session.Set("NativeSession", NativeSession::define(env));
   session.Set("planMemory", Napi::Function::New<plan_memory>(env, "planMemory"));
   session.Set("engines", Napi::Function::New<engines>(env, "engines"));
+  session.Set("cpu", Napi::Function::New<cpu>(env, "cpu"));
   exports.Set("session", session);
 }
 

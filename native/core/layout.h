@@ -1,5 +1,5 @@
-// Layout of a CPU activation: [N/16][H][C][W + border][16 n], sixteen images innermost (PERFORMANCE, design 1).
-// One weight then meets sixteen images per vector with no gather and no im2col.
+// Layout of a CPU activation: [N/16][H][C][W + border][16 n], sixteen images innermost (PERFORMANCE, design
+// 1). One weight then meets sixteen images per vector with no gather and no im2col.
 //
 //  - `border` zero columns stand after each row of a channel and serve as the left border of the next one;
 //    `border` zero rows stand between image blocks; a margin stands before the first and after the last.
@@ -7,7 +7,8 @@
 //    outside the image.
 //  - H is outermost and C next, so that a spatial tile of all channels is a few contiguous streams.
 //  - The row stride is an odd number of 64-byte lines: power-of-two strides alias in L1.
-//  - Images n .. 16 * blocks(n) - 1 of the last block are padding: finite values forward, zero gradients backward.
+//  - Images n .. 16 * blocks(n) - 1 of the last block are padding: finite values forward, zero gradients
+//  backward.
 //
 // All strides and offsets are in floats.
 #pragma once

@@ -17,12 +17,13 @@ extern "C" {
 #define RP_MAX_RANK 4
 #define RP_ERROR_BYTES 1024
 
-// ---- model: nodes in topological order; node 0 is the input, the last node gives the logits (C = classes, 1, 1)
+// ---- model: nodes in topological order; node 0 is the input, the last node gives the logits (C = classes,
+// 1, 1)
 
 typedef enum RpOp {
   RP_OP_INPUT = 0,
-  RP_OP_CONV2D = 1,           // params {weight}; square stride and padding; no bias
-  RP_OP_BATCH_NORM = 2,       // params {gamma, beta}; buffers {running_mean, running_var}
+  RP_OP_CONV2D = 1,      // params {weight}; square stride and padding; no bias
+  RP_OP_BATCH_NORM = 2,  // params {gamma, beta}; buffers {running_mean, running_var}
   RP_OP_RELU = 3,
   RP_OP_ADD = 4,              // two inputs of equal shape
   RP_OP_MAX_POOL = 5,         // kernel, stride, padding (padding never wins)
@@ -32,9 +33,9 @@ typedef enum RpOp {
 } RpOp;
 
 typedef struct RpNode {
-  const char* name;         // "blocks.0.conv1"; never null
-  int32_t op;               // RpOp
-  int32_t inputs[2];        // node indices, -1: none
+  const char* name;                 // "blocks.0.conv1"; never null
+  int32_t op;                       // RpOp
+  int32_t inputs[2];                // node indices, -1: none
   int32_t channels, height, width;  // output, per image
   int32_t kernel_h, kernel_w;       // conv, pool
   int32_t stride, padding;          // conv, pool
@@ -44,24 +45,24 @@ typedef struct RpNode {
 } RpNode;
 
 typedef struct RpParam {
-  const char* name;             // "blocks.0.conv1.weight"
+  const char* name;  // "blocks.0.conv1.weight"
   int32_t rank;
-  int32_t shape[RP_MAX_RANK];   // OIHW, OI, or C
+  int32_t shape[RP_MAX_RANK];  // OIHW, OI, or C
   int64_t numel;
-  const uint8_t* mask;          // bit i & 7 of byte i >> 3 is element i, 1 = kept; null: every element kept
-  int64_t nnz;                  // kept elements, numel without a mask
-  double weight_decay;          // coupled L2 of this parameter's group
+  const uint8_t* mask;  // bit i & 7 of byte i >> 3 is element i, 1 = kept; null: every element kept
+  int64_t nnz;          // kept elements, numel without a mask
+  double weight_decay;  // coupled L2 of this parameter's group
 } RpParam;
 
 typedef struct RpBuffer {
-  const char* name;             // "bn.running_mean"
+  const char* name;  // "bn.running_mean"
   int64_t numel;
 } RpBuffer;
 
 typedef struct RpModel {
   int32_t node_count, param_count, buffer_count;
   const RpNode* nodes;
-  const RpParam* params;        // registration order: the order of the packed gradient
+  const RpParam* params;  // registration order: the order of the packed gradient
   const RpBuffer* buffers;
 } RpModel;
 
@@ -75,16 +76,16 @@ typedef enum RpProgram {
 } RpProgram;
 
 typedef struct RpSessionConfig {
-  int32_t max_batch;     // largest n of any batch
-  int32_t threads;       // 0: every core this process may use
-  int32_t pin_threads;   // 1: one core a thread
-  uint32_t programs;     // RpProgram bits; memory is planned for these alone
-  const char* plan;      // text of a plan to replay, or null: choose (and measure) afresh
+  int32_t max_batch;    // largest n of any batch
+  int32_t threads;      // 0: every core this process may use
+  int32_t pin_threads;  // 1: one core a thread
+  uint32_t programs;    // RpProgram bits; memory is planned for these alone
+  const char* plan;     // text of a plan to replay, or null: choose (and measure) afresh
 } RpSessionConfig;
 
 typedef struct RpMemory {
-  int64_t activations;   // activations, their gradients, scratch
-  int64_t parameters;    // values, gradients, momentum, packed streams, buffers
+  int64_t activations;  // activations, their gradients, scratch
+  int64_t parameters;   // values, gradients, momentum, packed streams, buffers
 } RpMemory;
 
 typedef struct RpError {
@@ -92,7 +93,7 @@ typedef struct RpError {
 } RpError;
 
 typedef enum RpTensorKind {
-  RP_VALUE = 0,             // indexed by parameter
+  RP_VALUE = 0,  // indexed by parameter
   RP_GRADIENT = 1,
   RP_MOMENTUM = 2,
   RP_DIRECTION = 3,         // tangent: the direction v
@@ -120,13 +121,13 @@ typedef struct RpGradientOptions {
 } RpGradientOptions;
 
 typedef struct RpBatchResult {
-  double loss;       // mean over the batch, of the loss asked for
-  double nll;        // mean plain cross-entropy at logit_scale 1, no smoothing
-  int64_t correct;   // arg max equals the label; ties go to the lowest class
+  double loss;      // mean over the batch, of the loss asked for
+  double nll;       // mean plain cross-entropy at logit_scale 1, no smoothing
+  int64_t correct;  // arg max equals the label; ties go to the lowest class
 } RpBatchResult;
 
 typedef struct RpSgd {
-  double lr, momentum;   // PyTorch semantics: the first buffer is the gradient; decay is added to the gradient
+  double lr, momentum;  // PyTorch semantics: the first buffer is the gradient; decay is added to the gradient
   int32_t nesterov;
 } RpSgd;
 
@@ -141,7 +142,7 @@ typedef struct RpBatchSource {
 
 typedef struct RpRun {
   int64_t first_step, steps;
-  const double* lr;              // one per step
+  const double* lr;  // one per step
   double momentum;
   int32_t nesterov;
   RpLoss loss;
@@ -152,21 +153,21 @@ typedef struct RpRun {
 
 typedef struct RpRunResult {
   int64_t steps_done, images, correct;
-  double loss_sum;               // sum over images of the (smoothed) training loss
-  double wait_seconds;           // time spent in fetch
+  double loss_sum;      // sum over images of the (smoothed) training loss
+  double wait_seconds;  // time spent in fetch
   double seconds;
-  int64_t failed_step;           // first step whose loss or gradient was not finite, or -1; that step is not applied
-  char failed_layer[256];        // the layer (node or parameter name) where it first shows
+  int64_t failed_step;  // first step whose loss or gradient was not finite, or -1; that step is not applied
+  char failed_layer[256];  // the layer (node or parameter name) where it first shows
 } RpRunResult;
 
 typedef struct RpSession RpSession;
 
-// Every function that returns int gives 0 on success; otherwise `error` says where, what was expected, what came.
-// A session is used by one thread at a time.
+// Every function that returns int gives 0 on success; otherwise `error` says where, what was expected, what
+// came. A session is used by one thread at a time.
 typedef struct RpEngineApi {
   uint32_t abi_version;
-  const char* name;      // "cpu"
-  int32_t value_bytes;   // 4 or 8
+  const char* name;     // "cpu"
+  int32_t value_bytes;  // 4 or 8
 
   // What `create` would allocate, without allocating it.
   int (*plan_memory)(const RpModel*, const RpSessionConfig*, RpMemory*, RpError*);

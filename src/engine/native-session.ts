@@ -110,6 +110,8 @@ export interface NativeSession {
 export interface NativeSessions {
   /** Names of the engines that this build serves. */
   engines(): string[];
+  /** The kernels' instruction sets that this processor has, best first; the one in use; cores of this process. */
+  cpu(): { isas: string[]; isa: string; cores: number };
   planMemory(
     engine: string,
     model: NativeModel,

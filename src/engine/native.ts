@@ -73,7 +73,10 @@ export function packageRoot(): string {
   return directory;
 }
 
-/** Where an addon may lie, best first. */
+/**
+ * Where an addon may lie, best first. `RP_ADDON` names the one to take. A build of this machine (`rp build`, a
+ * checkout) comes before the prebuilt one: who built it meant it to be used.
+ */
 export function addonPaths(root: string = packageRoot()): string[] {
   const file = 'random_pruning.node';
   if (process.env.RP_ADDON) return [process.env.RP_ADDON];
@@ -84,29 +87,36 @@ export function addonPaths(root: string = packageRoot()): string[] {
   ];
 }
 
-let loaded: NativeAddon | undefined;
+let loaded: { readonly addon: NativeAddon; readonly path: string } | undefined;
 
 /**
  * The addon, loaded on first use.
  * @throws {EnvironmentError} when no attempt succeeds.
  */
 export function native(): NativeAddon {
-  loaded ??= load(addonPaths());
-  return loaded;
+  loaded ??= loadAddon(addonPaths());
+  return loaded.addon;
+}
+
+/** The file that `native()` loaded. */
+export function nativePath(): string {
+  native();
+  return loaded!.path;
 }
 
 /** Loads the first of `paths` that loads. */
-export function load(paths: readonly string[]): NativeAddon {
+export function loadAddon(paths: readonly string[]): { addon: NativeAddon; path: string } {
   const require = createRequire(import.meta.url);
   const attempts: string[] = [];
   for (const path of paths) {
     try {
-      return require(path) as NativeAddon;
+      return { addon: require(path) as NativeAddon, path };
     } catch (error) {
-      attempts.push(`  ${path}: ${existsSync(path) ? (error as Error).message : 'not there'}`);
+      attempts.push(`  ${path}: ${existsSync(path) ? (error as Error).message : 'no such file'}`);
     }
   }
   throw new EnvironmentError(
-    `The native engine could not be loaded. Tried:\n${attempts.join('\n')}\nRun \`rp build\` (or \`npm run build:native\` in a checkout); \`rp doctor\` says what is missing.`,
+    `The native engine could not be loaded. Tried:\n${attempts.join('\n')}\n` +
+      'Run `rp build` (in a checkout: `npm run build:native`); `rp doctor` says what is missing.',
   );
 }
