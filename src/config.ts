@@ -376,3 +376,7 @@ export function memoryLimit(memory: string, freeBytes: number): number {
 export function saveInterval(saveEvery: string): { readonly unit: 'epoch' | 'step'; readonly every: number } {
   return { unit: saveEvery.endsWith('ep') ? 'epoch' : 'step', every: Number.parseInt(saveEvery, 10) };
 }
+
+/** What names and reports say: 1 − density, without the noise of binary fractions. */
+export const sparsityOf = ({ density }: { readonly density: number }): number =>
+  Math.round((1 - density) * 1e10) / 1e10;

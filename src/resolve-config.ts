@@ -13,6 +13,7 @@ import {
   type Field,
 } from './config.js';
 import { ConfigError, EnvironmentError } from './errors.js';
+import { findPolicy } from './ratios/index.js';
 import { unknownName } from './suggest.js';
 
 /** Settings from one source; later layers are stronger. */
@@ -171,6 +172,7 @@ export function resolveConfig(layers: readonly ConfigLayer[]): ExperimentConfig 
       `${where(['ratio'])}: dense keeps every weight, but ${where(['density'])} is ${said.density}. Leave out one of them.`,
     );
   }
+  findPolicy(said.ratio as string);
   const preset = (said.preset as RecipeName | undefined) ?? buildModel(said.arch as string).recipe;
   const settings = defaultSettings();
   merge(settings, recipeSettings(preset, dense, said.epochs as number | undefined));

@@ -61,13 +61,6 @@ export function table(rows: readonly (readonly (string | number)[])[]): string {
 /** 1234567 → 1,234,567. */
 export const grouped = (value: number) => value.toLocaleString('en-US');
 
-/** 1536000 → 1.54 MB. */
-export function bytesText(bytes: number): string {
-  const unit = ['B', 'kB', 'MB', 'GB', 'TB'];
-  const power = Math.min(unit.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, bytes)) / 3)));
-  return `${Number((bytes / 1000 ** power).toPrecision(3))} ${unit[power]}`;
-}
-
 /** 4000 → 1h07m; 75 → 1m15s. */
 export function durationText(seconds: number): string {
   if (!Number.isFinite(seconds)) return '?';

@@ -1,4 +1,5 @@
 /** `rp data`: which data sets are here, and getting those that can be downloaded. */
+
 import type { Command } from 'commander';
 import {
   type DownloadProgress,
@@ -9,7 +10,8 @@ import {
   naturalSpecs,
   searchedFolders,
 } from '../data/index.js';
-import { addOutputFlags, bytesText, type Cli, type OutputFlags, Stopped, table } from './cli.js';
+import { bytesText } from '../units.js';
+import { addOutputFlags, type Cli, type OutputFlags, Stopped, table } from './cli.js';
 
 interface DataFlags extends OutputFlags {
   readonly dataDir?: string;

@@ -2,8 +2,10 @@
  * Progress of a run on stderr: a bar that redraws itself on a terminal, plain lines in a file or under CI. Colour
  * follows NO_COLOR. Rates are measured; FLOPs ratios are called arithmetic, because they are no speed-up.
  */
+
 import type { EpochEvent, ExperimentEvent, PlannedEvent, ProgressEvent } from '../training/events.js';
-import { bytesText, type Cli, durationText, grouped, type OutputFlags, table } from './cli.js';
+import { bytesText } from '../units.js';
+import { type Cli, durationText, grouped, type OutputFlags, table } from './cli.js';
 
 const barCells = 24;
 const percent = (share: number) => `${(100 * share).toFixed(2)}%`;

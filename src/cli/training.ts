@@ -2,8 +2,10 @@
  * What `run` and `resume` share: progress, signals, the closing report. The first SIGINT or SIGTERM lets the step
  * end, saves and prints how to go on; the second stops at once.
  */
+
 import type { ExperimentEvent, ExperimentResult, LayerRecord } from '../training/events.js';
-import { bytesText, type Cli, grouped, type OutputFlags, Stopped, table } from './cli.js';
+import { bytesText } from '../units.js';
+import { type Cli, grouped, type OutputFlags, Stopped, table } from './cli.js';
 import { Progress } from './progress.js';
 
 const signalNumbers = { SIGINT: 2, SIGTERM: 15 } as const;

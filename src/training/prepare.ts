@@ -12,10 +12,11 @@ import {
   resolveDataset,
 } from '../data/index.js';
 import { createSession, planMemory } from '../engine/create-session.js';
-import { availableMemory, largestFittingBatch } from '../engine/memory.js';
+import { availableMemory, type BatchPlan, fitBatch, largestFittingBatch } from '../engine/memory.js';
 import type { SessionOptions } from '../engine/session.js';
 import { EnvironmentError, UsageError } from '../errors.js';
 import { findPolicy } from '../ratios/index.js';
+import { bytesText } from '../units.js';
 import { type DrawnNetwork, drawNetwork, type MeasureScores } from './draw.js';
 import {
   collectPerClass,
@@ -100,7 +101,7 @@ function measureOn(
     const chunk = largestFittingBatch(images, budget, (n) => planMemory(options(n)).total);
     if (chunk === 0) {
       throw new EnvironmentError(
-        `--memory: measuring ${criterion} on one image needs ${planMemory(options(1)).total} bytes, but ${budget} may be taken.`,
+        `--memory: measuring ${criterion} on one image needs ${bytesText(planMemory(options(1)).total)}, but ${bytesText(budget)} may be taken.`,
       );
     }
     const session = await createSession(options(chunk));
@@ -162,4 +163,42 @@ export async function prepareTraining(
   const { dataset, model } = await openData(config);
   const measure = measureOn(config, dataset, model, hooks);
   return { network: await drawNetwork({ config, model, measure, onNotice: hooks.onNotice }), dataset };
+}
+
+/** The options of the session that trains `network`; a plan to replay is added by the caller. */
+export function trainingSessionOptions(
+  config: ExperimentConfig,
+  { model: { graph }, masks }: DrawnNetwork,
+  batchSize: number,
+): SessionOptions {
+  return {
+    graph,
+    engine: config.device,
+    masks,
+    batchSize,
+    programs: ['train', 'eval'],
+    threads: config.threads,
+    pin: config.pin,
+  };
+}
+
+/**
+ * The batch to train with: the configured one, or the largest that `--memory` allows with the same global batch. Says
+ * so where it lowers it.
+ */
+export function planBatch(
+  config: ExperimentConfig,
+  network: DrawnNetwork,
+  { onNotice }: PrepareHooks = {},
+): BatchPlan & { readonly memoryBytes: number; readonly budgetBytes: number } {
+  const bytesOf = (n: number) => planMemory(trainingSessionOptions(config, network, n)).total;
+  const budgetBytes = memoryBudget(config);
+  const { batchSize, accumulate } = fitBatch(config, !config.fitBatch, budgetBytes, bytesOf);
+  if (batchSize !== config.batchSize) {
+    onNotice?.(
+      `batch ${config.batchSize} × ${config.accumulate} does not fit into ${bytesText(budgetBytes)} (--memory ${config.memory}): ` +
+        `taking ${batchSize} × ${accumulate}, the same images a step; batch norm sees ${batchSize} of them at a time.`,
+    );
+  }
+  return { batchSize, accumulate, memoryBytes: bytesOf(batchSize), budgetBytes };
 }

@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { stringify } from 'yaml';
-import type { ExperimentConfig } from '../config.js';
+import { type ExperimentConfig, sparsityOf } from '../config.js';
 import { ConfigError, EnvironmentError } from '../errors.js';
 import type { EpochEvent, ExperimentEvent, ExperimentResult, LayerRecord, PlannedEvent } from './events.js';
 import { describeMachine } from './machine.js';
@@ -43,8 +43,7 @@ function writeWhole(file: string, text: string): void {
 export function runName(config: ExperimentConfig, now = new Date()): string {
   const date = now.toISOString().slice(0, 10);
   const ratio = config.ratio.startsWith('file:') ? 'file' : config.ratio;
-  const sparsity = Math.round((1 - config.density) * 1e10) / 1e10;
-  return `${date}-${config.arch}-${ratio}-${sparsity}-${randomBytes(3).toString('hex')}`;
+  return `${date}-${config.arch}-${ratio}-${sparsityOf(config)}-${randomBytes(3).toString('hex')}`;
 }
 
 export class RunDirectory {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { bytesText, durationText, table } from '../../src/cli/cli.js';
+import { durationText, table } from '../../src/cli/cli.js';
 import { Progress } from '../../src/cli/progress.js';
 import type { ProgressEvent } from '../../src/training/events.js';
+import { bytesText } from '../../src/units.js';
 
 const event = (step: number): ProgressEvent => ({
   type: 'progress',
