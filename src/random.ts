@@ -3,6 +3,7 @@
  * a function of (seed, purpose, epoch, index, element) alone, the same on every machine and for any number of threads.
  */
 import { native } from './engine/native.js';
+import { UsageError } from './errors.js';
 
 /** What random numbers are for: the list of native/core/philox.h. Part of every seeded result; never renumber. */
 export const purposes = {
@@ -30,8 +31,21 @@ export interface DrawKey {
   readonly index?: number;
 }
 
-const key = ({ seed, purpose, epoch = 0, index = 0 }: DrawKey) =>
-  [seed, purposes[purpose], epoch, index] as const;
+/** Arguments of the native draws, which trust them. */
+function key({ seed, purpose, epoch = 0, index = 0 }: DrawKey): [number, number, number, number] {
+  for (const [what, value, end, shown] of [
+    ['seed', seed, 2 ** 53, '2^53'],
+    ['epoch', epoch, 2 ** 32, '2^32'],
+    ['index', index, 2 ** 32, '2^32'],
+  ] as const) {
+    if (!Number.isInteger(value) || value < 0 || value >= end) {
+      throw new UsageError(
+        `[random ${purpose}] expected ${what} to be a whole number in [0, ${shown}), got ${value}.`,
+      );
+    }
+  }
+  return [seed, purposes[purpose], epoch, index];
+}
 
 /** Raw 32-bit words. */
 export function randomWords(count: number, draw: DrawKey): Uint32Array {

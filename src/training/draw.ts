@@ -19,8 +19,8 @@ export interface DrawnNetwork {
   /** One per graph.params; null: every element kept. */
   readonly masks: readonly (Mask | null)[];
   readonly maskHash: string;
-  /** Initial values of every parameter, dense, row-major; the masks have not been applied. */
-  readonly weights: ReadonlyMap<string, Float32Array>;
+  /** Draws the initial values of every parameter, dense, row-major; the masks have not been applied. */
+  readonly initialWeights: () => ReadonlyMap<string, Float32Array>;
   readonly cost: NetworkCost;
 }
 
@@ -104,7 +104,7 @@ export async function drawNetwork({ config, model, measure, onNotice }: DrawOpti
     densities,
     masks,
     maskHash: maskHash(graph, masks),
-    weights: initialise(config, model, share),
+    initialWeights: () => initialise(config, model, share),
     cost: networkCost(graph, densities, masks),
   };
 }

@@ -130,6 +130,59 @@ describe('sampleMasks', () => {
     expect(mask.nnz).toBe(mask.numel / 2);
   });
 
+  it('filter removes the bias of a hidden linear layer with its outputs', () => {
+    const g = new GraphBuilder('mlp', [1, 4, 4]);
+    const hidden = g.relu(g.linear(g.input, { out: 32, name: 'hidden' }));
+    const mlp = g.build(g.linear(hidden, { out: 4, name: 'fc' }));
+    const [weight, bias, head, headBias] = sampleMasks({
+      graph: mlp,
+      densities: [0.25, 1],
+      granularity: 'filter',
+      sampler: 'exact',
+      seed: 1,
+    });
+    expect([bias!.nnz, weight!.nnz]).toEqual([8, 8 * 16]);
+    for (let i = 0; i < weight!.numel; i++) expect(isKept(weight!, i)).toBe(isKept(bias!, i >> 4));
+    expect([head, headBias]).toEqual([null, null]);
+  });
+
+  it('blocks that do not divide a layer are cut at its edges', () => {
+    // conv2 is (12, 8, 3, 3): a 2 x 3 grid of at most 8 x 3 channels, of which floor(0.5 · 6 + 0.5) = 3 stay.
+    const masks = sampleMasks({
+      graph,
+      densities: [1, 0.5, 1],
+      granularity: 'block:8x3',
+      sampler: 'exact',
+      seed: 2,
+    });
+    const mask = prunedOnly(masks)[1]!;
+    const blocks = new Map<string, Set<boolean>>();
+    for (let i = 0; i < mask.numel; i++) {
+      const block = `${Math.floor(i / 72 / 8)},${Math.floor((Math.floor(i / 9) % 8) / 3)}`;
+      blocks.set(block, (blocks.get(block) ?? new Set()).add(isKept(mask, i)));
+    }
+    expect([...blocks.values()].map(({ size }) => size)).toEqual([1, 1, 1, 1, 1, 1]);
+    expect([...blocks.values()].filter((states) => states.has(true))).toHaveLength(3);
+    expect(mask.nnz).toBe(countBits(mask.bits));
+    // One block that covers all of it is all or nothing.
+    const whole = sampleMasks({
+      graph,
+      densities: all(0.6),
+      granularity: 'block:99x99',
+      sampler: 'exact',
+      seed: 2,
+    });
+    expect(prunedOnly(whole).map((each) => each!.nnz)).toEqual(layers.map(({ numel }) => numel));
+  });
+
+  it('refuses a granularity it does not know', () => {
+    for (const granularity of ['kernel', 'block:0x4', 'block:4'] as never[]) {
+      expect(() => sampleMasks({ graph, densities: all(0.5), granularity, seed: 1 })).toThrow(
+        `expected weight, filter or block:OxI, got "${granularity}"`,
+      );
+    }
+  });
+
   it.each([
     [[0.5, 0.5], 'expected 3 densities'],
     [[0.5, 1.5, 0.5], 'expected a density in [0, 1], got 1.5'],
@@ -174,11 +227,11 @@ describe('packing', () => {
           for (const [i, [kept]] of elements.entries()) if (kept) bits[i >> 3]! |= 1 << (i & 7);
           const mask = { shape: [numel], numel, nnz: countBits(bits), bits };
           for (const Kind of [Float32Array, Float64Array]) {
-            const values = Kind.from(elements, ([, value]) => value);
+            const values = new Kind(elements.map(([, value]) => value));
             const packed = packValues(values, mask);
             expect([...packed]).toEqual([...values].filter((_, i) => elements[i]![0]));
             expect(unpackValues(packed, mask, numel)).toEqual(
-              Kind.from(elements, ([kept, value]) => (kept ? value : 0)),
+              new Kind(elements.map(([kept, value]) => (kept ? value : 0))),
             );
           }
         },
