@@ -117,7 +117,7 @@ function measureOn(
           ? await measureSnip(session, await loader.batch(0, 0), { chunk })
           : await measureGrasp(
               session,
-              splitBatch(await collectPerClass(loader, graph.input, dataset.classes, perClass), 2),
+              splitBatch(await collectPerClass(loader, dataset.classes, perClass), 2),
               { chunk },
             );
       hooks.onNotice?.(
