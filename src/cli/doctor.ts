@@ -9,7 +9,8 @@ import { availableMemory } from '../engine/memory.js';
 import { native, nativePath } from '../engine/native.js';
 import { EnvironmentError } from '../errors.js';
 import { packageVersion } from '../training/machine.js';
-import { addOutputFlags, bytesText, type Cli, type OutputFlags } from './cli.js';
+import { bytesText } from '../units.js';
+import { addOutputFlags, type Cli, type OutputFlags } from './cli.js';
 
 export interface Check {
   readonly name: string;
