@@ -63,6 +63,9 @@ export interface Best {
   readonly accuracy: number;
   /** Mean plain cross-entropy. */
   readonly loss: number;
+  /** Of the same weights on the test set, which had no say in the choice. */
+  readonly testAccuracy: number;
+  readonly testLoss: number;
 }
 
 export interface Seeds {

@@ -139,7 +139,14 @@ function readHeader(message: HeaderMessage, file: string, damaged: Damaged): Che
   const decays = optimizer.weightDecay.length;
   if (decays !== graph.params.length) throw damaged(`${graph.params.length} weight decays`, `${decays}`);
   return {
-    ...{ writer, graph, config, engine, plan, best: best && pick(best, ['epoch', 'accuracy', 'loss']) },
+    ...{
+      writer,
+      graph,
+      config,
+      engine,
+      plan,
+      best: best && pick(best, ['epoch', 'accuracy', 'loss', 'testAccuracy', 'testLoss']),
+    },
     maskRecipe: maskRecipe && pick(maskRecipe, recipeFields),
     optimizer: pick(optimizer, ['momentum', 'nesterov', 'labelSmoothing', 'weightDecay']),
     position: pick(position as PositionMessage, positionFields),

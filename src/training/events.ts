@@ -124,6 +124,11 @@ export interface ExperimentResult {
     readonly test_loss: number | null;
     readonly test_accuracy: number | null;
   } | null;
+  /**
+   * Protocol `code` where the paper's code has no held-out images and picks the epoch by the test set (CIFAR-100,
+   * ImageNet): its figure, for comparison with published ones alone. Nothing here is chosen by it. Null elsewhere.
+   */
+  readonly code_protocol: { readonly best_test_accuracy: number } | null;
   readonly images_per_second: number;
   readonly flops_ratio: number;
   readonly checkpoint: string | null;
