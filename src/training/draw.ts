@@ -9,7 +9,7 @@ import { EnvironmentError } from '../errors.js';
 import { prunableLayers } from '../graph/index.js';
 import { degenerateLayers, type Granularity, type Mask, maskHash, sampleMasks } from '../masks/index.js';
 import { type NetworkCost, networkCost } from '../metrics/flops.js';
-import { findPolicy, layerDensities, type Scores, saliencyMasks } from '../ratios/index.js';
+import { findPolicy, layerDensities, type RatioPolicy, type Scores, saliencyMasks } from '../ratios/index.js';
 import { initialWeights } from './initialise.js';
 
 export interface DrawnNetwork {
@@ -34,6 +34,8 @@ export interface DrawOptions {
   readonly config: ExperimentConfig;
   /** Built with the classes and the image size that will be trained. */
   readonly model: Model;
+  /** Default: the one that `config.ratio` names. */
+  readonly policy?: RatioPolicy | undefined;
   readonly measure: MeasureScores;
   /** Hears of layers that lost every weight, or some of their outputs. */
   readonly onNotice?: ((message: string) => void) | undefined;
@@ -62,10 +64,11 @@ function densityFile(ratio: string): string | undefined {
   }
 }
 
-export async function drawNetwork({ config, model, measure, onNotice }: DrawOptions): Promise<DrawnNetwork> {
+export async function drawNetwork(options: DrawOptions): Promise<DrawnNetwork> {
+  const { config, model, measure, onNotice } = options;
   const { graph } = model;
   const layers = prunableLayers(graph);
-  const policy = findPolicy(config.ratio);
+  const policy = options.policy ?? findPolicy(config.ratio);
   let scores: readonly Scores[] | undefined;
   if (policy.needs === 'saliency') {
     const scored =
@@ -74,16 +77,16 @@ export async function drawNetwork({ config, model, measure, onNotice }: DrawOpti
         : initialise(config, model);
     scores = await measure(policy.name as 'snip' | 'grasp', scored);
   }
-  const request = { policy: config.ratio, layers, density: config.density, ...(scores && { scores }) };
+  const request = { policy, layers, density: config.density, ...(scores && { scores }) };
   const densities = layerDensities({
     ...request,
     options: { classifierDensity: config.classifierDensity, densityFile: densityFile(config.ratio) },
   });
 
   let masks: (Mask | null)[];
-  if (config.snipKeepMask && policy.name === 'snip') {
+  if (config.snipKeepMask && policy.needs === 'saliency' && policy.name === 'snip') {
     masks = graph.params.map(() => null);
-    for (const [l, mask] of saliencyMasks(request).entries()) masks[layers[l]!.param] = mask;
+    for (const [l, mask] of saliencyMasks({ ...request, policy }).entries()) masks[layers[l]!.param] = mask;
   } else {
     const granularity = config.granularity as Granularity;
     masks = sampleMasks({ graph, densities, sampler: config.sampler, granularity, seed: config.maskSeed });

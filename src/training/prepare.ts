@@ -15,8 +15,10 @@ import { createSession, planMemory } from '../engine/create-session.js';
 import { availableMemory, type BatchPlan, fitBatch, largestFittingBatch } from '../engine/memory.js';
 import type { SessionOptions } from '../engine/session.js';
 import { EnvironmentError, UsageError } from '../errors.js';
-import { findPolicy } from '../ratios/index.js';
+
+import { findPolicy, type RatioPolicy } from '../ratios/index.js';
 import { bytesText } from '../units.js';
+
 import { type DrawnNetwork, drawNetwork, type MeasureScores } from './draw.js';
 import {
   collectPerClass,
@@ -26,22 +28,38 @@ import {
   measureSnip,
   splitBatch,
 } from './saliency.js';
+import { weightDecays } from './state.js';
 
-export interface PrepareHooks {
+/** Parts that a program brings itself, where a name in the configuration would not do. */
+export interface OwnParts {
+  /** A network instead of the one that `config.arch` names. */
+  readonly model?: Model | undefined;
+  /** Images instead of those that `config.data` names. */
+  readonly dataset?: Dataset | undefined;
+  /** A ratio policy instead of the one that `config.ratio` names. */
+  readonly policy?: RatioPolicy | undefined;
+}
+
+export interface PrepareHooks extends OwnParts {
   readonly onNotice?: ((message: string) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /** Opens the data set of `config`, and builds the network for its classes and image size. */
-export async function openData(config: ExperimentConfig): Promise<{ dataset: Dataset; model: Model }> {
+export async function openData(
+  config: ExperimentConfig,
+  own: OwnParts = {},
+): Promise<{ dataset: Dataset; model: Model }> {
   const { arch, data, dataDir, classes, imageSize } = config;
-  const wanted = buildModel(arch, { imageSize: imageSize ?? undefined });
-  const dataset = await resolveDataset({
-    data,
-    dataDir,
-    classes,
-    model: { dataset: wanted.dataset, imageSize: wanted.graph.input[1] },
-  });
+  const wanted = own.model ?? buildModel(arch, { imageSize: imageSize ?? undefined });
+  const dataset =
+    own.dataset ??
+    (await resolveDataset({
+      data,
+      dataDir,
+      classes: own.model?.graph.classes ?? classes,
+      model: { dataset: wanted.dataset, imageSize: wanted.graph.input[1] },
+    }));
   const [, side] = dataset.imageShape;
   if (classes !== null && classes !== dataset.classes) {
     throw new UsageError(
@@ -53,7 +71,14 @@ export async function openData(config: ExperimentConfig): Promise<{ dataset: Dat
       `--image-size: the images of ${dataset.name} are ${side}x${side}, got ${imageSize}. Leave it out.`,
     );
   }
-  return { dataset, model: buildModel(arch, { classes: dataset.classes, imageSize: side }) };
+  const model = own.model ?? buildModel(arch, { classes: dataset.classes, imageSize: side });
+  const { input, classes: head } = model.graph;
+  if (head !== dataset.classes || input.join() !== dataset.imageShape.join()) {
+    throw new UsageError(
+      `[${model.name}] expected ${dataset.classes} classes of images (${dataset.imageShape.join(', ')}) for ${dataset.name}, got ${head} of (${input.join(', ')}).`,
+    );
+  }
+  return { dataset, model };
 }
 
 /** Bytes that `--memory` allows now. */
@@ -160,9 +185,10 @@ export async function prepareTraining(
   config: ExperimentConfig,
   hooks: PrepareHooks = {},
 ): Promise<{ network: DrawnNetwork; dataset: Dataset }> {
-  const { dataset, model } = await openData(config);
+  const { dataset, model } = await openData(config, hooks);
   const measure = measureOn(config, dataset, model, hooks);
-  return { network: await drawNetwork({ config, model, measure, onNotice: hooks.onNotice }), dataset };
+  const { policy, onNotice } = hooks;
+  return { network: await drawNetwork({ config, model, policy, measure, onNotice }), dataset };
 }
 
 /** The options of the session that trains `network`; a plan to replay is added by the caller. */
@@ -176,6 +202,7 @@ export function trainingSessionOptions(
     engine: config.device,
     masks,
     batchSize,
+    weightDecay: weightDecays(graph, config.weightDecay, config.weightDecayOn),
     programs: ['train', 'eval'],
     threads: config.threads,
     pin: config.pin,

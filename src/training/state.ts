@@ -47,8 +47,7 @@ export async function writeWeights(
   weights: ReadonlyMap<string, Float32Array>,
 ): Promise<void> {
   for (const [i, { name }] of session.graph.params.entries()) {
-    const packed = packValues(weights.get(name)!, masks[i] ?? null);
-    await session.write('value', name, session.engine === 'reference' ? Float64Array.from(packed) : packed);
+    await session.write('value', name, packValues(weights.get(name)!, masks[i] ?? null));
   }
 }
 
