@@ -61,6 +61,38 @@ export async function validCheckpoints(
   return found.sort((a, b) => b.step - a.step);
 }
 
+/** What `rp resume WHERE` goes on from. */
+export interface Resumable {
+  readonly file: string;
+  /** The run directory. */
+  readonly directory: string;
+  /** Said to the user where it is not what they would expect. */
+  readonly notice: string | null;
+}
+
+/**
+ * The checkpoint to go on from: the file itself, or a run directory's `last.rpck`; where a crash left none, the newest
+ * whole one, and says so.
+ * @throws {EnvironmentError} when there is none
+ */
+export async function findResumable(where: string): Promise<Resumable> {
+  if (where.endsWith('.rpck')) {
+    return { file: where, directory: path.dirname(path.dirname(path.resolve(where))), notice: null };
+  }
+  const folder = path.join(where, 'checkpoints');
+  const last = path.join(folder, 'last.rpck');
+  const names = await systemStorage.list(folder);
+  if (names.includes('last.rpck')) return { file: last, directory: where, notice: null };
+  const [newest] = await validCheckpoints(folder);
+  if (!newest) {
+    throw new EnvironmentError(
+      `${where}: expected a checkpoint (checkpoints/last.rpck) in a run directory, got none.`,
+    );
+  }
+  const notice = `There is no ${last}; going on from ${newest.file} (step ${newest.step}).`;
+  return { file: newest.file, directory: where, notice };
+}
+
 async function offer(storage: Storage, file: string): Promise<string> {
   const others = await validCheckpoints(path.dirname(file), { storage });
   const newest = others.find((other) => path.basename(other.file) !== path.basename(file));

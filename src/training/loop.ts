@@ -88,7 +88,7 @@ export function totalSteps(
  * @throws {RunError} naming step and layer when a loss or gradient is not finite; that step is not applied and the
  *   last checkpoint stays as it was.
  */
-export function fit(options: FitOptions): Promise<FitResult> {
+export function trainSession(options: FitOptions): Promise<FitResult> {
   return new Loop(options).run();
 }
 

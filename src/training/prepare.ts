@@ -16,6 +16,7 @@ import { availableMemory, type BatchPlan, fitBatch, largestFittingBatch } from '
 import type { SessionOptions } from '../engine/session.js';
 import { EnvironmentError, UsageError } from '../errors.js';
 
+import { type Graph, macCount, paramCount } from '../graph/index.js';
 import { findPolicy, type RatioPolicy } from '../ratios/index.js';
 import { bytesText } from '../units.js';
 
@@ -79,6 +80,17 @@ export async function openData(
     );
   }
   return { dataset, model };
+}
+
+/** The network of a checkpoint: its graph is whole; what the data set needs to know beside it follows from its input. */
+export function modelOf(name: string, graph: Graph): Model {
+  const large = graph.input[1] > 64;
+  return {
+    ...{ name, graph, params: paramCount(graph), macs: macCount(graph) },
+    dataset: large ? 'imagenet' : 'cifar10',
+    recipe: large ? 'imagenet' : 'cifar',
+    initialisation: large ? 'imagenet' : 'cifar-resnet',
+  };
 }
 
 /** Bytes that `--memory` allows now. */
