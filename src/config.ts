@@ -107,7 +107,7 @@ const shape = {
   samplesPerClass: field(whole(1).nullable(), {
     ...atLeast(1),
     flag: '--samples-per-class <n>',
-    help: 'grasp: images of each class it measures on (default: 25 up to 10 classes, else 10)',
+    help: 'grasp: images of each class it measures on (default: 25 up to 10 classes, 10 up to 100, else 1)',
     default: null,
   }),
   initialisation: z.strictObject({
