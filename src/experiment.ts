@@ -56,7 +56,6 @@ export async function runExperiment(
   try {
     const notices = { onNotice: recorder.notice };
     const { network, dataset } = await prepareTraining(config, { ...hooks, ...notices });
-    recorder.notice(dataset.description);
     const { model, masks } = network;
     const { batchSize, accumulate } = planBatch(config, network, notices);
     const used = { batchSize, accumulate, arch: model.name, data: dataset.name, classes: dataset.classes };

@@ -57,6 +57,9 @@ function checkValue(field: Field, value: unknown, where: string): unknown {
   throw new ConfigError(`${where}: expected ${field.expects}, got ${shown}.${numberHint(field, value)}`);
 }
 
+/** One layer's settings, checked, for a verb that takes a few of them. */
+export const checkSettings = (layer: ConfigLayer): Partial<ExperimentConfig> => checkLayer(layer);
+
 /** The layer's settings, checked, with undefined left out and sparsity turned into density. */
 function checkLayer({ values, where }: ConfigLayer): Settings {
   const checked: Settings = {};

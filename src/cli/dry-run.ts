@@ -36,7 +36,7 @@ export async function dryRun(config: ExperimentConfig, cli: Cli, flags: OutputFl
   }
   cli.stdout.write(sparsityTable(network));
   cli.stdout.write(
-    `data: ${dataset.name}, ${dataset.description}\n` +
+    `data ${dataset.name}: ${dataset.description}\n` +
       `batch ${batchSize} × ${accumulate}, ${bytesText(memoryBytes)} planned of ${bytesText(budgetBytes)} allowed\n` +
       'Nothing was trained and nothing written (--dry-run).\n',
   );

@@ -56,13 +56,14 @@ export class Progress {
   private planned(event: PlannedEvent): void {
     this.started = { time: this.clock(), step: event.firstStep };
     const { config, layers } = event;
+    if (config.outputDir) this.line(`run directory: ${config.outputDir}`);
     const nnz = layers.reduce((sum, layer) => sum + layer.nnz, 0);
     const numel = layers.reduce((sum, layer) => sum + layer.numel, 0);
     this.line(
       `${config.arch} · ${config.ratio} · kept ${grouped(nnz)} of ${grouped(numel)} prunable weights (${percent(nnz / numel)})`,
     );
     this.line(`mask sha256 ${event.maskHash}`);
-    this.line(`data: ${event.data.name}, ${event.data.description}`);
+    this.line(`data ${event.data.name}: ${event.data.description}`);
     this.line(
       `engine ${event.engine}: batch ${config.batchSize}${config.accumulate > 1 ? ` × ${config.accumulate}` : ''}, ` +
         `${bytesText(event.memoryBytes)} planned; ${grouped(event.totalSteps)} steps, ${grouped(event.stepsPerEpoch)} an epoch` +

@@ -3,9 +3,9 @@
  * end, saves and prints how to go on; the second stops at once.
  */
 
-import type { ExperimentEvent, ExperimentResult, LayerRecord } from '../training/events.js';
+import type { ExperimentEvent, ExperimentResult } from '../training/events.js';
 import { bytesText } from '../units.js';
-import { type Cli, grouped, type OutputFlags, Stopped, table } from './cli.js';
+import { type Cli, grouped, type OutputFlags, Stopped } from './cli.js';
 import { Progress } from './progress.js';
 
 const signalNumbers = { SIGINT: 2, SIGTERM: 15 } as const;
@@ -40,15 +40,11 @@ export async function train(
   };
   for (const name of Object.keys(signalNumbers) as SignalName[]) process.on(name, onSignal);
 
-  let layers: readonly LayerRecord[] = [];
-  const onEvent = (event: ExperimentEvent) => {
-    if (event.type === 'planned') layers = event.layers;
-    progress.show(event);
-  };
+  const onEvent = (event: ExperimentEvent) => progress.show(event);
   try {
     const result = await start({ signal: controller.signal, onEvent });
     progress.clear();
-    report(cli, flags, result, layers);
+    report(cli, flags, result);
     if (result.status !== 'stopped') return;
     const resume = result.run_dir ? `Go on with: rp resume ${result.run_dir}` : 'It kept no run directory.';
     cli.stderr.write(`Stopped after step ${grouped(result.steps)}. ${resume}\n`);
@@ -67,12 +63,7 @@ export async function train(
 const percent = (share: number) => `${(100 * share).toFixed(2)}%`;
 
 /** The result: one line of JSON, or claimed figures beside measured ones. The run directory stands last. */
-function report(
-  cli: Cli,
-  flags: OutputFlags,
-  result: ExperimentResult,
-  layers: readonly LayerRecord[],
-): void {
+function report(cli: Cli, flags: OutputFlags, result: ExperimentResult): void {
   const directory = result.run_dir ? `run directory: ${result.run_dir}\n` : '';
   if (flags.json) {
     cli.stdout.write(`${JSON.stringify(result)}\n`);
@@ -82,7 +73,7 @@ function report(
   const { final, best } = result;
   const lines = [
     `${result.arch} · ${result.ratio} · sparsity ${result.sparsity} · seed ${result.seed} · data ${result.data}`,
-    `  after ${result.epochs} epochs, ${grouped(result.steps)} steps: ` +
+    `  after ${grouped(result.steps)} steps, in epoch ${result.epochs}: ` +
       [
         final.test_accuracy === null ? '' : `test accuracy ${percent(final.test_accuracy)}`,
         final.test_loss === null ? '' : `test loss ${final.test_loss.toFixed(4)}`,
@@ -100,10 +91,5 @@ function report(
     `  weights sha256 ${result.weights_sha256}`,
   ];
   cli.stdout.write(`${lines.filter(Boolean).join('\n')}\n`);
-  if (flags.verbose) {
-    cli.stdout.write(
-      table([['layer', 'nnz', 'kernel'], ...layers.map(({ name, nnz, kernel }) => [name, nnz, kernel])]),
-    );
-  }
   cli.stdout.write(directory);
 }
