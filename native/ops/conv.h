@@ -5,8 +5,8 @@
 //   dgrad    dx[n,c,h,w] = Σ w[k,c,r,s] · dy[n,k,p,q]   over p·st+r-pad = h, q·st+s-pad = w
 //   wgrad    dw[k,c,r,s] = Σ_{n,p,q} dy[n,k,p,q] · x[…]   at the kept weights only
 //
-// Values and gradients cross as packed arrays: kept elements in ascending OIHW order. A ConvLayer keeps no dense
-// copy of a sparse weight. Results do not depend on the number of threads.
+// Values and gradients cross as packed arrays: kept elements in ascending OIHW order. A ConvLayer keeps no
+// dense copy of a sparse weight. Results do not depend on the number of threads.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -61,32 +61,37 @@ class ConvLayer {
 
   // Over the first `blocks` image blocks. Only interior positions are written, never borders.
   // add: y (dx) += instead of =.
-  virtual void forward(const float* x, const ConvWeights&, float* y, int blocks, bool add, ThreadTeam&) const = 0;
-  virtual void dgrad(const float* dy, const ConvWeights&, float* dx, int blocks, bool add, ThreadTeam&) const = 0;
+  virtual void forward(const float* x, const ConvWeights&, float* y, int blocks, bool add,
+                       ThreadTeam&) const = 0;
+  virtual void dgrad(const float* dy, const ConvWeights&, float* dx, int blocks, bool add,
+                     ThreadTeam&) const = 0;
   // dw: packed, nnz values; add: dw += instead of =.
   virtual void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add, ThreadTeam&) const = 0;
 
-  // Bytes held by this object, by one ConvWeights, and scratch (all threads).
+  // Bytes held by this object, by one ConvWeights, and scratch (all threads). Scratch is shared by all layers
+  // of a team: the largest counts, not the sum.
   virtual int64_t index_bytes() const = 0;
   virtual int64_t weights_bytes() const = 0;
   virtual int64_t scratch_bytes() const = 0;
 
-  // The measured or forced choices as one line, "forward=2x8/24 dgrad=… wgrad=…"; equal text gives equal results.
+  // The measured or forced choices as one line, "forward=2x8/24 dgrad=… wgrad=…"; equal text gives equal
+  // results.
   virtual std::string choice() const = 0;
   // Names of the kernels chosen: "sparse_conv2d_avx512".
   virtual std::string kernel() const = 0;
 };
 
 struct ConvOptions {
-  std::string choice;       // replay this choice; empty: choose
-  bool measure = false;     // choose by a short measured search instead of by the model
-  int max_blocks = 1;       // image blocks of the largest batch
+  std::string choice;    // replay this choice; empty: choose
+  bool measure = false;  // choose by a short measured search instead of by the model
+  int max_blocks = 1;    // image blocks of the largest batch
+  std::string isa;       // force "avx512", "avx2" or "portable"; empty: cpu_isa() (cpu/features.h)
 };
 
 // mask.bits null: the dense kernels. Throws rp::Error when a layout is too small for the shape or the choice
 // text does not fit.
-std::unique_ptr<ConvLayer> make_conv(const ConvShape&, const MaskView&, const ConvLayouts&, const ConvOptions&,
-                                     ThreadTeam&);
+std::unique_ptr<ConvLayer> make_conv(const ConvShape&, const MaskView&, const ConvLayouts&,
+                                     const ConvOptions&, ThreadTeam&);
 
 // Upper bound of what make_conv and one ConvWeights would hold, without building them.
 int64_t conv_bytes(const ConvShape&, const MaskView&, const ConvLayouts&, int threads);

@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { NativeData } from '../data/native.js';
 import { EnvironmentError } from '../errors.js';
+import type { NativeKernels } from './kernels.js';
 import type { NativeSessions } from './native-session.js';
 
 /** Draws of Philox (native/bindings/random.cpp); src/random.ts documents them. */
@@ -59,6 +60,7 @@ export interface NativeAddon {
   readonly random: NativeRandom;
   readonly data: NativeData;
   readonly session: NativeSessions;
+  readonly kernels: NativeKernels;
 }
 
 /** The package's own directory: the nearest one above this file with a CMakeLists.txt. */

@@ -1,0 +1,39 @@
+#include "ops/conv.h"
+
+#include <algorithm>
+
+#include "cpu/features.h"
+#include "ops/conv_kinds.h"
+#include "ops/conv_pass.h"
+
+namespace rp {
+
+std::unique_ptr<ConvLayer> make_conv(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
+                                     const ConvOptions& options, ThreadTeam& team) {
+  check_conv(shape, mask, layouts);
+  const Isa isa = options.isa.empty() ? cpu_isa() : parse_isa(options.isa);
+  return mask.bits == nullptr ? make_dense_conv(shape, layouts, options, isa, team)
+                              : make_sparse_conv(shape, mask, layouts, options, isa, team);
+}
+
+int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts, int threads) {
+  const int64_t taps = int64_t{s.kernel_h} * s.kernel_w;
+  const int64_t numel = taps * s.in_channels * s.out_channels;
+  const int64_t positions =
+      int64_t{1} * s.in_height * s.in_width + int64_t{1} * s.out_height() * s.out_width();
+  // Partial sums of forward or dgrad (at most 28 positions a tile), or of wgrad, and the lists of tiles.
+  const int64_t wide = std::max(s.in_channels, s.out_channels);
+  const int64_t scratch = std::max<int64_t>(28 * 64 * wide, (640 << 10) + 4 * wide) + 64 * taps * wide;
+  const int64_t tiles = 20 * positions * 2;
+  if (mask.bits == nullptr) {
+    return 4 * numel * (layouts.has_dgrad ? 2 : 1) + 4 * taps * s.in_channels + 8 * taps * wide * 32 + tiles +
+           scratch * threads;
+  }
+  // 4 bytes of offset and 4 of value a nonzero, 8 for dgrad; ends: at worst a block a channel.
+  const int64_t phases = std::min(int64_t{s.stride} * s.stride, taps + 3);
+  return mask.nnz * (layouts.has_dgrad ? 16 : 8) +
+         4 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +
+         4 * int64_t{s.out_channels + 1} * (layouts.has_dgrad ? 1 + phases : 1) + tiles + scratch * threads;
+}
+
+}  // namespace rp

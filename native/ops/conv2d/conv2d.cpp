@@ -1,0 +1,353 @@
+// conv2d: a ConvLayer that keeps every weight. Forward and dgrad walk tiles like the sparse layer
+// (conv_gather.h). Wgrad cuts outputs × (channel, tap) into parts whose partial sums fit L2 and lets all
+// images pass over a part; every sum adds the same terms in the same order however the parts are cut.
+#include "ops/conv2d/conv2d.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/threads.h"
+#include "ops/conv2d/dense_choice.h"
+#include "ops/conv2d/dense_lists.h"
+#include "ops/conv_buffer.h"
+#include "ops/conv_choice.h"
+#include "ops/conv_gather.h"
+#include "ops/conv_kinds.h"
+
+namespace rp {
+namespace {
+
+constexpr int64_t kSumBytes = 512 << 10;  // partial sums that stay in L2 (1 MiB a core)
+constexpr int64_t kFewestSums = 512;      // a part is not cut smaller than this to feed more threads
+
+class DenseWeights final : public ConvWeights {
+ public:
+  DenseWeights(int64_t forward_count, int64_t dgrad_count) : forward(forward_count), dgrad(dgrad_count) {}
+  std::vector<float> forward;  // dense_lists.h
+  std::vector<float> dgrad;    // one phase after another
+};
+
+class DenseConv final : public ConvLayer {
+ public:
+  DenseConv(const ConvShape& shape, const ConvLayouts& layouts, const ConvOptions& options, Isa isa,
+            ThreadTeam& team)
+      : shape_(shape),
+        taps_(shape.kernel_h * shape.kernel_w),
+        numel_(int64_t{shape.in_channels} * shape.out_channels * taps_),
+        isa_(isa),
+        kernels_(dense_conv_kernels(isa)),
+        threads_(team.size()),
+        max_blocks_(options.max_blocks),
+        scratch_(ConvScratch::of(team)),
+        forward_(forward_pass(shape, layouts)),
+        dy_(layouts.dy) {
+    choices_.has_dgrad = layouts.has_dgrad;
+    choices_.has_wgrad = layouts.has_wgrad;
+    if (layouts.has_dgrad) dgrad_ = dgrad_passes(shape, layouts);
+    if (!options.choice.empty()) {
+      set_forward(choice_of(options.choice, "forward"));
+      if (layouts.has_wgrad) set_wgrad(choice_of(options.choice, "wgrad"));
+      if (layouts.has_dgrad) set_dgrad(choice_of(options.choice, "dgrad"));
+    } else {
+      choose(options, team);
+    }
+    scratch_->reserve(scratch_each(), team);
+  }
+
+  std::unique_ptr<ConvWeights> make_weights() const override {
+    return std::make_unique<DenseWeights>(numel_, choices_.has_dgrad ? numel_ : 0);
+  }
+
+  void pack(const float* values, ConvWeights& weights, ThreadTeam& team) const override;
+
+  void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add,
+               ThreadTeam& team) const override {
+    const GatherRun run{forward_, forward_tiling_, choices_.forward, kOutputGroup, x, y, blocks};
+    gather(run, forward_lists_.front(), static_cast<const DenseWeights&>(weights).forward.data(), add, team);
+  }
+
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add,
+             ThreadTeam& team) const override {
+    const float* values = static_cast<const DenseWeights&>(weights).dgrad.data();
+    for (size_t p = 0; p < dgrad_.size(); p++) {
+      if (!add || !dgrad_[p].taps.empty()) {
+        const GatherRun run{dgrad_[p], dgrad_tilings_[p], choices_.dgrad, kOutputGroup, dy, dx, blocks};
+        gather(run, dgrad_lists_[p], values, add, team);
+      }
+      values += phase_weights(p);
+    }
+  }
+
+  void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
+             ThreadTeam& team) const override;
+
+  int64_t index_bytes() const override {
+    int64_t bytes =
+        forward_tiling_.bytes() + wgrad_tiling_.bytes() + 4 * static_cast<int64_t>(offsets_.capacity());
+    for (const DenseList& list : forward_lists_) bytes += list.bytes();
+    for (const DenseList& list : dgrad_lists_) bytes += list.bytes();
+    for (const Tiling& tiling : dgrad_tilings_) bytes += tiling.bytes();
+    return bytes;
+  }
+  int64_t weights_bytes() const override { return 4 * numel_ * (choices_.has_dgrad ? 2 : 1); }
+  int64_t scratch_bytes() const override { return scratch_each() * threads_; }
+  std::string choice() const override { return choices_text(choices_); }
+  std::string kernel() const override { return std::string("conv2d_") + isa_name(isa_); }
+
+ private:
+  int64_t phase_weights(size_t p) const {
+    return static_cast<int64_t>(dgrad_[p].taps.size()) * shape_.in_channels * shape_.out_channels;
+  }
+
+  void gather(const GatherRun& run, const DenseList& list, const float* weights, bool add,
+              ThreadTeam& team) const {
+    // Non-temporal stores of half lines would be slower than plain ones.
+    const bool stream = !add && run.choice.stream && kernels_.lanes == kImagesPerBlock;
+    const uint32_t out = add ? kAddOut : stream ? kStreamOut : 0;
+    run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
+      const DenseList::View entries = list.of(place);
+      DenseGatherArgs args;
+      args.x = place.x;
+      args.x_row = place.x_row;
+      args.y = place.y;
+      args.y_row = place.y_row;
+      args.y_col = place.y_col;
+      args.y_channel = place.y_channel;
+      args.list = entries.entries;
+      args.count = entries.count;
+      args.k_count = list.k_count(place.channel_block);
+      args.weights = weights + list.weights_begin(place.channel_block) + place.output * args.k_count;
+      args.partial = place.partial;
+      args.outputs = place.outputs;
+      args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
+      kernels_.gather(place.height, place.width, run.pass.x_step)(args);
+    });
+  }
+
+  void set_forward(TileChoice choice) {
+    choice.channels = std::min(choice.channels, shape_.in_channels);
+    choices_.forward = choice;
+    forward_tiling_ =
+        Tiling(forward_.rows, forward_.cols, choice, has_dense_gather(kernels_, forward_.x_step));
+    forward_lists_.clear();
+    forward_lists_.emplace_back(forward_, forward_tiling_, choice, max_blocks_);
+  }
+
+  void set_dgrad(TileChoice choice) {
+    choice.channels = std::min(choice.channels, shape_.out_channels);
+    choices_.dgrad = choice;
+    dgrad_tilings_.clear();
+    dgrad_lists_.clear();
+    for (const ConvPass& pass : dgrad_) {
+      dgrad_tilings_.emplace_back(pass.rows, pass.cols, choice, has_dense_gather(kernels_, 1));
+      dgrad_lists_.emplace_back(pass, dgrad_tilings_.back(), choice, max_blocks_);
+    }
+  }
+
+  void set_wgrad(const TileChoice& choice) {
+    choices_.wgrad = choice;
+    wgrad_tiling_ = Tiling(forward_.rows, forward_.cols, choice, has_dense_wgrad);
+    offsets_.clear();
+    for (int c = 0; c < shape_.in_channels; c++) {
+      for (const PassTap& tap : forward_.taps) {
+        offsets_.push_back(
+            static_cast<int32_t>(4 * (c * forward_.x.channel_stride + tap.dr * forward_.x.row_stride +
+                                      int64_t{tap.ds} * kImagesPerBlock)));
+      }
+    }
+  }
+
+  // The pass with most taps stands for all phases.
+  const ConvPass& main_dgrad() const {
+    return *std::max_element(dgrad_.begin(), dgrad_.end(), [](const ConvPass& a, const ConvPass& b) {
+      return a.taps.size() < b.taps.size();
+    });
+  }
+
+  void choose(const ConvOptions&, ThreadTeam&);
+
+  struct Parts {
+    int outputs, taps;  // how many parts outputs and (channel, tap) pairs are cut into
+  };
+  Parts wgrad_parts(int threads) const;
+  int output_groups() const { return (shape_.out_channels + kOutputGroup - 1) / kOutputGroup; }
+  int tap_groups() const {
+    return (static_cast<int>(offsets_.size()) + kernels_.tap_group - 1) / kernels_.tap_group;
+  }
+  int64_t sums_of(const Parts& parts) const {
+    const int64_t outputs = (output_groups() + parts.outputs - 1) / parts.outputs * kOutputGroup;
+    const int64_t taps = (tap_groups() + parts.taps - 1) / parts.taps * int64_t{kernels_.tap_group};
+    return std::min<int64_t>(outputs, shape_.out_channels) * std::min<int64_t>(taps, offsets_.size());
+  }
+
+  int64_t scratch_each() const {
+    int64_t bytes = gather_scratch(forward_, forward_tiling_, choices_.forward);
+    for (size_t p = 0; p < dgrad_tilings_.size(); p++) {
+      bytes = std::max(bytes, gather_scratch(dgrad_[p], dgrad_tilings_[p], choices_.dgrad));
+    }
+    if (choices_.has_wgrad) bytes = std::max(bytes, sums_of(wgrad_parts(threads_)) * 4 * kernels_.lanes);
+    return (bytes + 63) / 64 * 64;
+  }
+
+  ConvShape shape_;
+  int taps_;
+  int64_t numel_;
+  Isa isa_;
+  const DenseConvKernels& kernels_;
+  int threads_, max_blocks_;
+  std::shared_ptr<ConvScratch> scratch_;
+  ConvPass forward_;
+  std::vector<ConvPass> dgrad_;
+  Layout dy_;
+  ConvChoices choices_;
+  Tiling forward_tiling_, wgrad_tiling_;
+  std::vector<Tiling> dgrad_tilings_;
+  std::vector<DenseList> forward_lists_;  // one; empty only while choosing
+  std::vector<DenseList> dgrad_lists_;    // one a phase
+  std::vector<int32_t> offsets_;          // of wgrad: in_channels · taps byte offsets
+};
+
+void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team) const {
+  DenseWeights& packed = static_cast<DenseWeights&>(weights);
+  const int64_t row = int64_t{shape_.in_channels} * taps_;  // weights of one output channel
+  // value(output, input, tap) of the pass, three outputs at a time.
+  const auto pack_pass = [&](const ConvPass& pass, const DenseList& list, float* to, int64_t output_stride,
+                             int64_t input_stride) {
+    const int groups = (pass.outputs() + kOutputGroup - 1) / kOutputGroup;
+    const int taps = static_cast<int>(pass.taps.size());
+    team.parallel_range(groups, [&](int64_t begin, int64_t end, int) {
+      for (int b = 0; b < list.blocks(); b++) {
+        const int channels = std::min(list.channels(), pass.inputs() - b * list.channels());
+        for (int64_t g = begin; g < end; g++) {
+          const int64_t first = g * kOutputGroup;
+          const int64_t size = std::min<int64_t>(kOutputGroup, pass.outputs() - first);
+          float* out = to + list.weights_begin(b) + first * list.k_count(b);
+          for (int c = 0; c < channels; c++) {
+            const float* from =
+                values + first * output_stride + (b * int64_t{list.channels()} + c) * input_stride;
+            for (int t = 0; t < taps; t++) {
+              for (int64_t o = 0; o < size; o++) *out++ = from[o * output_stride + pass.taps[t].index];
+            }
+          }
+        }
+      }
+    });
+  };
+  pack_pass(forward_, forward_lists_.front(), packed.forward.data(), row, taps_);
+  float* to = packed.dgrad.data();
+  for (size_t p = 0; p < dgrad_.size(); p++) {
+    pack_pass(dgrad_[p], dgrad_lists_[p], to, taps_, row);
+    to += phase_weights(p);
+  }
+}
+
+DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
+  Parts parts{1, 1};
+  const auto too_big = [&] { return sums_of(parts) * 4 * kernels_.lanes > kSumBytes; };
+  const auto too_few = [&] {
+    return threads > 1 && parts.outputs * parts.taps < 4 * threads && sums_of(parts) >= 2 * kFewestSums;
+  };
+  while (too_big() || too_few()) {
+    const bool can_cut_outputs = parts.outputs < output_groups(), can_cut_taps = parts.taps < tap_groups();
+    if (!can_cut_outputs && !can_cut_taps) break;
+    // Halve what costs more to stream: lines of dy, or of x.
+    const bool outputs = can_cut_outputs && (!can_cut_taps || shape_.out_channels / parts.outputs >=
+                                                                  shape_.in_channels / parts.taps);
+    if (outputs) {
+      parts.outputs = std::min(2 * parts.outputs, output_groups());
+    } else {
+      parts.taps = std::min(2 * parts.taps, tap_groups());
+    }
+  }
+  return parts;
+}
+
+void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
+                      ThreadTeam& team) const {
+  const Layout& lx = forward_.x;
+  const bool across = choices_.wgrad.across_blocks;
+  const int64_t items = wgrad_tiling_.items(blocks);
+  const int64_t row = static_cast<int64_t>(offsets_.size());
+  const Parts parts = wgrad_parts(team.size());
+  team.parallel_range(int64_t{parts.outputs} * parts.taps, [&](int64_t begin, int64_t end, int member) {
+    for (int64_t part = begin; part < end; part++) {
+      const auto cut = [](int64_t groups, int64_t index, int64_t count, int64_t size, int64_t limit) {
+        return static_cast<int>(std::min(groups * index / count * size, limit));
+      };
+      const int64_t i = part / parts.taps, j = part % parts.taps;
+      const int o0 = cut(output_groups(), i, parts.outputs, kOutputGroup, shape_.out_channels);
+      const int o1 = cut(output_groups(), i + 1, parts.outputs, kOutputGroup, shape_.out_channels);
+      const int k0 = cut(tap_groups(), j, parts.taps, kernels_.tap_group, row);
+      const int k1 = cut(tap_groups(), j + 1, parts.taps, kernels_.tap_group, row);
+      DenseWgradArgs args;
+      args.x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.x_step);
+      args.x_col = int64_t{64} * forward_.x_step;
+      args.dy_row = 4 * (across ? dy_.block_stride : dy_.row_stride);
+      args.dy_channel = 4 * dy_.channel_stride;
+      args.offsets = offsets_.data() + k0;
+      args.taps = k1 - k0;
+      args.outputs = o1 - o0;
+      args.sums = scratch_->member(member);
+      std::memset(args.sums, 0, int64_t{args.taps} * args.outputs * kernels_.lanes * sizeof(float));
+      for (int64_t t = 0; t < items; t++) {
+        const TileItem tile = wgrad_tiling_.item(t, blocks);
+        args.x = reinterpret_cast<const char*>(
+            x + lx.at(tile.block, 0, tile.row * forward_.x_step, tile.col * forward_.x_step));
+        args.dy = reinterpret_cast<const char*>(dy + dy_.at(tile.block, o0, tile.row, tile.col));
+        args.height = tile.height;
+        args.width = tile.width;
+        kernels_.wgrad(args);
+      }
+      kernels_.reduce(args.sums, dw + o0 * row + k0, row, args.taps, args.outputs, add);
+    }
+  });
+}
+
+void DenseConv::choose(const ConvOptions& options, ThreadTeam& team) {
+  const auto forwards =
+      dense_gather_choices(forward_, has_dense_gather(kernels_, forward_.x_step), options.max_blocks);
+  const auto wgrads = dense_wgrad_choices(forward_, options.max_blocks);
+  const auto dgrads = [&] {
+    return dense_gather_choices(main_dgrad(), has_dense_gather(kernels_, 1), options.max_blocks);
+  };
+  if (!options.measure) {
+    set_forward(forwards.front());
+    if (choices_.has_wgrad) set_wgrad(wgrads.front());
+    if (choices_.has_dgrad) set_dgrad(dgrads().front());
+    return;
+  }
+  const int blocks = std::min(options.max_blocks, kMeasuredBlocks);
+  const std::unique_ptr<ConvWeights> weights = make_weights();
+  const ConvBuffer x(forward_.x, blocks), y(forward_.y, blocks);
+  set_forward(fastest(forwards, [&](const TileChoice& choice) {
+    set_forward(choice);
+    scratch_->reserve(gather_scratch(forward_, forward_tiling_, choices_.forward), team);
+    return [&] { forward(x.base, *weights, y.base, blocks, false, team); };
+  }));
+  if (choices_.has_wgrad) {
+    const ConvBuffer dy(dy_, blocks);
+    std::vector<float> dw(numel_);
+    set_wgrad(fastest(wgrads, [&](const TileChoice& choice) {
+      set_wgrad(choice);
+      scratch_->reserve(sums_of(wgrad_parts(threads_)) * 4 * kernels_.lanes, team);
+      return [&] { wgrad(x.base, dy.base, dw.data(), blocks, false, team); };
+    }));
+  }
+  if (choices_.has_dgrad) {
+    const ConvBuffer dy(main_dgrad().x, blocks), dx(main_dgrad().y, blocks);
+    set_dgrad(fastest(dgrads(), [&](const TileChoice& choice) {
+      set_dgrad(choice);
+      scratch_->reserve(scratch_each(), team);
+      return [&] { dgrad(dy.base, *weights, dx.base, blocks, false, team); };
+    }));
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<ConvLayer> make_dense_conv(const ConvShape& shape, const ConvLayouts& layouts,
+                                           const ConvOptions& options, Isa isa, ThreadTeam& team) {
+  return std::make_unique<DenseConv>(shape, layouts, options, isa, team);
+}
+
+}  // namespace rp

@@ -1,0 +1,57 @@
+// conv2d: the kernels of a dense convolution in the batch-innermost layout. Outputs share loads of x, so that
+// the multiply-add units are the limit (PERFORMANCE, CPU design 9).
+//
+//   gather  y[o][t] (+)= Σ_k w[k][o] · x[t + offset[k]]     k over (channel, tap), three outputs at a time
+//   wgrad   sums[k][o][lane] += Σ_t dy[o][t][lane] · x[t + offset[k]][lane], eight k by three outputs at a
+//   time
+#pragma once
+#include <cstdint>
+
+#include "cpu/features.h"
+#include "ops/gather_flags.h"
+
+namespace rp {
+
+constexpr int kOutputGroup = 3;
+
+struct DenseGatherArgs {
+  const char* x;  // tile's first position, first channel of the channel block
+  int64_t x_row;  // bytes between the tile's rows
+  char* y;        // tile's first position, first of the outputs
+  int64_t y_row, y_col, y_channel;
+  const int32_t* list;  // count pairs {byte offset, k}
+  int count;
+  const float* weights;  // [outputs / 3][k_count][3], then [k_count][outputs % 3]
+  int64_t k_count;
+  float* partial;  // [outputs][height·width][16]
+  int outputs;
+  uint32_t flags;
+};
+
+struct DenseWgradArgs {
+  const char* x;  // first position of the tile, channel 0
+  int64_t x_row, x_col;
+  const char* dy;  // first position of the tile, first output
+  int64_t dy_row, dy_channel;
+  int height, width;
+  const int32_t* offsets;  // taps byte offsets
+  int taps, outputs;
+  float*
+      sums;  // [taps in eights (4, 2, 1)][outputs in threes][outputs of the three][taps of the eight][lanes]
+};
+
+using DenseGather = void (*)(const DenseGatherArgs&);
+
+struct DenseConvKernels {
+  int lanes;
+  DenseGather (*gather)(int height, int width, int x_step);  // null when there is none
+  void (*wgrad)(const DenseWgradArgs&);
+  // Sums of one call of wgrad to dw[o · row + k].
+  void (*reduce)(const float* sums, float* dw, int64_t row, int taps, int outputs, bool add);
+  int tap_group;  // taps that wgrad takes at a time
+  void (*stream_fence)();
+};
+
+RP_ISA_TABLE(DenseConvKernels, dense_conv_kernels)
+
+}  // namespace rp

@@ -1,0 +1,206 @@
+// The conv2d kernels, compiled once per instruction set (cpu/simd.h): no std:: here.
+#include "cpu/simd.h"
+#include "ops/conv2d/conv2d.h"
+
+namespace rp {
+namespace RP_ISA {
+namespace {
+
+constexpr int kPositions = kRegisters == 32 ? 8 : 4;  // × 3 outputs of sums, + 3 weights + x
+constexpr int kTapGroup = kRegisters == 32 ? 8 : 4;   // × 3 outputs of sums, + 3 of dy + x
+constexpr int kLine = 64;                             // bytes of one position: sixteen images
+
+// ---- gather
+
+template <int kHeight, int kWidth, int kStep, int kOutputs>
+RP_INLINE void gather_outputs(const DenseGatherArgs& args, const float* weights, float* partial, char* out) {
+  constexpr int kTile = kHeight * kWidth;
+  const bool first = args.flags & kFirstBlock, last = args.flags & kLastBlock;
+  const int64_t x_row = args.x_row;
+  for (int lane = 0; lane < 16; lane += kLanes) {
+    Vec sum[kOutputs][kTile];
+#pragma GCC unroll 4
+    for (int o = 0; o < kOutputs; o++) {
+#pragma GCC unroll 16
+      for (int t = 0; t < kTile; t++)
+        sum[o][t] = first ? zero() : load(partial + (o * kTile + t) * 16 + lane);
+    }
+    const char* x = args.x + lane * 4;
+    const int32_t* end = args.list + 2 * int64_t{args.count};
+#pragma GCC unroll 1
+    for (const int32_t* entry = args.list; entry < end; entry += 2) {
+      const char* p = x + entry[0];
+      const float* w = weights + int64_t{entry[1]} * kOutputs;
+      Vec wv[kOutputs];
+#pragma GCC unroll 4
+      for (int o = 0; o < kOutputs; o++) wv[o] = broadcast(w[o]);
+#pragma GCC unroll 16
+      for (int h = 0; h < kHeight; h++) {
+#pragma GCC unroll 16
+        for (int c = 0; c < kWidth; c++) {
+          const Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine));
+#pragma GCC unroll 4
+          for (int o = 0; o < kOutputs; o++) {
+            sum[o][h * kWidth + c] = fmadd(wv[o], xv, sum[o][h * kWidth + c]);
+          }
+        }
+        if (h + 1 < kHeight) {
+          p += x_row;
+          RP_OPAQUE(p);
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (int o = 0; o < kOutputs; o++) {
+      if (!last) {
+#pragma GCC unroll 16
+        for (int t = 0; t < kTile; t++) store(partial + (o * kTile + t) * 16 + lane, sum[o][t]);
+        continue;
+      }
+      char* row = out + o * args.y_channel + lane * 4;
+#pragma GCC unroll 16
+      for (int h = 0; h < kHeight; h++) {
+        char* y = row;
+#pragma GCC unroll 16
+        for (int c = 0; c < kWidth; c++, y += args.y_col) {
+          float* to = reinterpret_cast<float*>(y);
+          const Vec s = sum[o][h * kWidth + c];
+          if (args.flags & kStreamOut) {
+            stream(to, s);
+          } else {
+            store(to, args.flags & kAddOut ? load(to) + s : s);
+          }
+        }
+        row += args.y_row;
+        RP_OPAQUE(row);
+      }
+    }
+  }
+}
+
+template <int kHeight, int kWidth, int kStep>
+void gather(const DenseGatherArgs& args) {
+  constexpr int64_t kTile = kHeight * kWidth;
+  int o = 0;
+  for (; o + kOutputGroup <= args.outputs; o += kOutputGroup) {
+    gather_outputs<kHeight, kWidth, kStep, kOutputGroup>(
+        args, args.weights + o * args.k_count, args.partial + o * kTile * 16, args.y + o * args.y_channel);
+  }
+  const float* weights = args.weights + o * args.k_count;
+  float* partial = args.partial + o * kTile * 16;
+  char* out = args.y + o * args.y_channel;
+  if (args.outputs - o == 2) gather_outputs<kHeight, kWidth, kStep, 2>(args, weights, partial, out);
+  if (args.outputs - o == 1) gather_outputs<kHeight, kWidth, kStep, 1>(args, weights, partial, out);
+}
+
+DenseGather find_gather(int height, int width, int x_step) {
+#define TILE(h, w)                                                           \
+  if (height == h && width == w) {                                           \
+    if constexpr (h * w <= kPositions) {                                     \
+      if (w == 1 || x_step == 1) return gather<h, w, 1>;                     \
+      return x_step == 2 && w > 1 ? gather<h, w, (w > 1 ? 2 : 1)> : nullptr; \
+    }                                                                        \
+  }
+#include "ops/conv2d/tiles.inc"
+#undef TILE
+  return nullptr;
+}
+
+// ---- wgrad
+
+// Sums of kOutputs × kTaps over the positions of a tile. Narrow vectors: the parts of a position's sixteen
+// images add into the same lanes, as they will be summed in the end.
+template <int kOutputs, int kTaps>
+RP_INLINE void wgrad_group(const DenseWgradArgs& args, const char* dy, const int32_t* offsets, float* sums) {
+  Vec sum[kOutputs][kTaps];
+#pragma GCC unroll 4
+  for (int o = 0; o < kOutputs; o++) {
+#pragma GCC unroll 8
+    for (int k = 0; k < kTaps; k++) sum[o][k] = load(sums + (o * kTaps + k) * kLanes);
+  }
+  const char* p[kTaps];
+#pragma GCC unroll 8
+  for (int k = 0; k < kTaps; k++) p[k] = args.x + offsets[k];
+  const char* d[kOutputs];
+#pragma GCC unroll 4
+  for (int o = 0; o < kOutputs; o++) d[o] = dy + o * args.dy_channel;
+  for (int h = 0; h < args.height; h++) {
+    int64_t at_x = h * args.x_row, at_dy = h * args.dy_row;
+    const int64_t end = at_dy + args.width * int64_t{kLine};
+#pragma GCC unroll 1
+    for (; at_dy < end; at_dy += kLine, at_x += args.x_col) {
+#pragma GCC unroll 4
+      for (int lane = 0; lane < kLine; lane += kLanes * 4) {
+        Vec dv[kOutputs];
+#pragma GCC unroll 4
+        for (int o = 0; o < kOutputs; o++) dv[o] = load(reinterpret_cast<const float*>(d[o] + at_dy + lane));
+#pragma GCC unroll 8
+        for (int k = 0; k < kTaps; k++) {
+          const Vec xv = load(reinterpret_cast<const float*>(p[k] + at_x + lane));
+#pragma GCC unroll 4
+          for (int o = 0; o < kOutputs; o++) sum[o][k] = fmadd(dv[o], xv, sum[o][k]);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int o = 0; o < kOutputs; o++) {
+#pragma GCC unroll 8
+    for (int k = 0; k < kTaps; k++) store(sums + (o * kTaps + k) * kLanes, sum[o][k]);
+  }
+}
+
+template <int kTaps>
+float* wgrad_taps(const DenseWgradArgs& args, const int32_t* offsets, float* sums) {
+  const char* dy = args.dy;
+  int o = 0;
+  for (; o + kOutputGroup <= args.outputs; o += kOutputGroup, dy += kOutputGroup * args.dy_channel) {
+    wgrad_group<kOutputGroup, kTaps>(args, dy, offsets, sums);
+    sums += kOutputGroup * kTaps * kLanes;
+  }
+  if (args.outputs - o == 2) wgrad_group<2, kTaps>(args, dy, offsets, sums);
+  if (args.outputs - o == 1) wgrad_group<1, kTaps>(args, dy, offsets, sums);
+  return sums + (args.outputs - o) * kTaps * kLanes;
+}
+
+void wgrad(const DenseWgradArgs& args) {
+  float* sums = args.sums;
+  int k = 0;
+  for (; k + kTapGroup <= args.taps; k += kTapGroup)
+    sums = wgrad_taps<kTapGroup>(args, args.offsets + k, sums);
+  if (kTapGroup > 4 && k + 4 <= args.taps) {
+    sums = wgrad_taps<4>(args, args.offsets + k, sums);
+    k += 4;
+  }
+  if (k + 2 <= args.taps) {
+    sums = wgrad_taps<2>(args, args.offsets + k, sums);
+    k += 2;
+  }
+  if (k < args.taps) wgrad_taps<1>(args, args.offsets + k, sums);
+}
+
+void reduce(const float* sums, float* dw, int64_t row, int taps, int outputs, bool add) {
+  for (int k = 0; k < taps;) {
+    const int left = taps - k;
+    const int group = left >= kTapGroup ? kTapGroup : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    for (int o = 0; o < outputs; o++) {
+      for (int i = k; i < k + group; i++, sums += kLanes) {
+        const float sum = horizontal_sum(load(sums));
+        dw[o * row + i] = add ? dw[o * row + i] + sum : sum;
+      }
+    }
+    k += group;
+  }
+}
+
+void fence() { stream_fence(); }
+
+}  // namespace
+
+const DenseConvKernels& dense_conv_kernels() {
+  static const DenseConvKernels kernels = {kLanes, find_gather, wgrad, reduce, kTapGroup, fence};
+  return kernels;
+}
+
+}  // namespace RP_ISA
+}  // namespace rp

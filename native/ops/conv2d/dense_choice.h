@@ -1,0 +1,18 @@
+// Tile choice for the dense kernels; see sparse_choice.h.
+#pragma once
+#include <vector>
+
+#include "ops/conv2d/conv2d.h"
+#include "ops/conv_pass.h"
+#include "ops/conv_tiling.h"
+
+namespace rp {
+
+HasTile has_dense_gather(const DenseConvKernels&, int x_step);
+// Wgrad takes tiles of any size.
+bool has_dense_wgrad(int height, int width);
+
+std::vector<TileChoice> dense_gather_choices(const ConvPass&, const HasTile&, int blocks);
+std::vector<TileChoice> dense_wgrad_choices(const ConvPass&, int blocks);
+
+}  // namespace rp

@@ -1,0 +1,93 @@
+// What the cost models of the sparse and the dense kernels share: how candidate tiles are counted and
+// ordered. Costs are in cycles of one vector of sixteen images.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "ops/conv_pass.h"
+#include "ops/conv_tiling.h"
+
+namespace rp {
+
+constexpr int kL1Lines = 440;  // of 512: what a tile of x may take before it is read from L2
+constexpr int64_t kL2Bytes = int64_t{1} << 20;
+
+struct TileShape {
+  int height, width;
+};
+
+// Lines of x that one channel of a tile touches, counting each column that some tap reaches.
+inline int lines_of(const ConvPass& pass, const TileChoice& c) {
+  int r0 = 0, r1 = 0, s0 = 0, s1 = 0;
+  for (const PassTap& tap : pass.taps) {
+    r0 = std::min(r0, tap.dr);
+    r1 = std::max(r1, tap.dr);
+    s0 = std::min(s0, tap.ds);
+    s1 = std::max(s1, tap.ds);
+  }
+  const auto extent = [&](int positions, int span) {
+    return span == 0 ? positions : (positions - 1) * pass.x_step + 1 + span;
+  };
+  const int cols = extent(c.width, s1 - s0);
+  return cols * (c.across_blocks ? c.height * (r1 - r0 + 1) : extent(c.height, r1 - r0));
+}
+
+// Reads that miss L1 cost up to twice as much.
+inline double memory_factor(double lines) {
+  return 1.0 + std::clamp((lines - kL1Lines) / double{kL1Lines}, 0.0, 1.0);
+}
+
+struct TileCandidate {
+  TileChoice choice;
+  double cost;
+};
+
+inline std::vector<TileChoice> ranked(std::vector<TileCandidate>& candidates) {
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const TileCandidate& a, const TileCandidate& b) { return a.cost < b.cost; });
+  std::vector<TileChoice> choices;
+  for (const TileCandidate& candidate : candidates) choices.push_back(candidate.choice);
+  return choices;
+}
+
+// Σ over the tiles of cost(positions of the tile).
+template <class Cost>
+double total_cost(const ConvPass& pass, const TileChoice& choice, const HasTile& has, int blocks,
+                  const Cost& cost) {
+  const Tiling tiling(pass.rows, pass.cols, choice, has);
+  const int sample = choice.across_blocks ? blocks : 1;
+  double sum = 0;
+  for (int64_t i = 0; i < tiling.items(sample); i++) {
+    const TileItem item = tiling.item(i, sample);
+    sum += cost(item.height * item.width);
+  }
+  return sum / sample;
+}
+
+// add(choice) for each tile that a kernel and the pass have room for.
+template <class Add>
+void for_each_tile(const TileShape* shapes, int count, const ConvPass& pass, const HasTile& has, int blocks,
+                   const Add& add) {
+  for (const TileShape* shape = shapes; shape < shapes + count; shape++) {
+    if (!has(shape->height, shape->width) || shape->width > pass.cols) continue;
+    TileChoice choice;
+    choice.height = shape->height;
+    choice.width = shape->width;
+    if (shape->height <= pass.rows) add(choice);
+    // Across image blocks only where an image alone cannot fill a tile.
+    if (pass.rows * pass.cols <= 16 && shape->height > 1 && shape->height <= std::max(blocks, 2)) {
+      choice.across_blocks = true;
+      add(choice);
+    }
+  }
+}
+
+// Blocks of even size, at most so many channels.
+inline int even_blocks(int inputs, int channels) {
+  channels = std::clamp(channels, 1, inputs);
+  const int count = (inputs + channels - 1) / channels;
+  return (inputs + count - 1) / count;
+}
+
+}  // namespace rp

@@ -1,0 +1,52 @@
+// How a pass is cut into register tiles. A tile is `height` × `width` positions of sixteen images each; its
+// columns are neighbouring positions, its rows either neighbouring image rows or (small maps, linear layers)
+// the same position of neighbouring image blocks. Tiles cover every position exactly once.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace rp {
+
+struct TileChoice {
+  bool across_blocks = false;  // rows of a tile are image blocks
+  int height = 1, width = 1;
+  int channels = 1;       // input channels a block
+  bool stream = false;    // write with non-temporal stores
+  bool prefetch = false;  // fetch the next tile's x into L2
+};
+
+// "2x8/24", "b8x1/64" across blocks, then n (stream) and p (prefetch).
+std::string tile_text(const TileChoice&);
+bool parse_tile(const std::string& text, TileChoice*);
+
+struct TileItem {
+  int block, row, col, height, width;
+};
+
+// Whether a kernel of this height and width exists. If one of (h, w) does, so does one of (h, w') for every
+// smaller width w' that exists.
+using HasTile = std::function<bool(int height, int width)>;
+
+class Tiling {
+ public:
+  Tiling() = default;
+  Tiling(int rows, int cols, const TileChoice&, const HasTile&);
+
+  // Over so many image blocks. Items of one block (or group of blocks) are neighbours.
+  int64_t items(int blocks) const { return groups(blocks) * static_cast<int64_t>(tiles_.size()); }
+  TileItem item(int64_t index, int blocks) const;
+  int largest() const { return largest_; }  // positions of the largest tile
+  int64_t bytes() const { return static_cast<int64_t>(tiles_.capacity() * sizeof(TileItem)); }
+
+ private:
+  int64_t groups(int blocks) const;
+
+  TileChoice choice_;
+  std::vector<TileItem> tiles_;  // of one block, or of one group of blocks
+  std::vector<int> rest_;  // rest_[n]: blocks of the first group that n < choice_.height blocks are cut into
+  int largest_ = 0;
+};
+
+}  // namespace rp

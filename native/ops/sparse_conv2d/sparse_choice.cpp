@@ -1,0 +1,76 @@
+#include "ops/sparse_conv2d/sparse_choice.h"
+
+#include <algorithm>
+
+#include "ops/conv_model.h"
+
+namespace rp {
+namespace {
+
+constexpr int kBlockLines[] = {330, 400, 480, 640};
+
+constexpr TileShape kShapes[] = {
+#define TILE(h, w) {h, w},
+#include "ops/sparse_conv2d/tiles.inc"
+#undef TILE
+};
+
+constexpr int kShapeCount = sizeof kShapes / sizeof *kShapes;
+
+}  // namespace
+
+HasTile has_gather(const SparseConvKernels& kernels, int x_step, bool indexed) {
+  return
+      [&kernels, x_step, indexed](int h, int w) { return kernels.gather(h, w, x_step, indexed) != nullptr; };
+}
+
+HasTile has_wgrad(const SparseConvKernels& kernels, int x_step) {
+  return [&kernels, x_step](int h, int w) { return kernels.wgrad(h, w, x_step) != nullptr; };
+}
+
+std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const HasTile& has, int blocks) {
+  const double per_output = static_cast<double>(nnz) / pass.outputs();
+  std::vector<TileCandidate> candidates;
+  for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
+    const int lines = lines_of(pass, choice);
+    int previous = 0;
+    for (int limit : kBlockLines) {
+      const int channels = even_blocks(pass.inputs(), limit / lines);
+      const int count = (pass.inputs() + channels - 1) / channels;
+      if (channels == previous) continue;
+      previous = channels;
+      choice.channels = channels;
+      choice.prefetch = pass.x.block_stride * 4 * blocks > kL2Bytes;
+      choice.stream = pass.y.block_stride * 4 * blocks > 8 * kL2Bytes;
+      const double memory = memory_factor(lines * channels);
+      const double cost = total_cost(pass, choice, has, blocks, [&](int positions) {
+        // A nonzero: positions FMAs and the broadcast. A block of an output: its loop, and partial sums both
+        // ways.
+        return per_output * (positions * memory + 2.5) +
+               count * (8.0 + (count > 1 ? 2.0 * positions : positions));
+      });
+      candidates.push_back({choice, cost});
+    }
+  });
+  return ranked(candidates);
+}
+
+std::vector<TileChoice> wgrad_choices(const ConvPass& pass, int64_t nnz, const HasTile& has, int blocks,
+                                      int channels) {
+  const double per_output = static_cast<double>(nnz) / pass.outputs();
+  const int count = (pass.inputs() + channels - 1) / channels;
+  std::vector<TileCandidate> candidates;
+  for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
+    choice.channels = channels;
+    choice.prefetch = pass.x.block_stride * 4 * blocks > kL2Bytes;
+    const double memory = memory_factor(lines_of(pass, choice) * channels);
+    const double cost = total_cost(pass, choice, has, blocks, [&](int positions) {
+      // A nonzero: positions FMAs, its sum loaded and stored. A block of an output: dy into registers.
+      return per_output * (positions * memory + 3.0) + count * (12.0 + positions);
+    });
+    candidates.push_back({choice, cost});
+  });
+  return ranked(candidates);
+}
+
+}  // namespace rp

@@ -1,0 +1,20 @@
+// Tile choice for the sparse kernels: a model of their cost orders the candidates; the layer takes the first,
+// or measures the first few.
+#pragma once
+#include <vector>
+
+#include "ops/conv_pass.h"
+#include "ops/conv_tiling.h"
+#include "ops/sparse_conv2d/sparse_conv2d.h"
+
+namespace rp {
+
+HasTile has_gather(const SparseConvKernels&, int x_step, bool indexed);
+HasTile has_wgrad(const SparseConvKernels&, int x_step);
+
+// Best first. nnz: of the pass. blocks: image blocks of the largest batch.
+std::vector<TileChoice> gather_choices(const ConvPass&, int64_t nnz, const HasTile&, int blocks);
+// The channel block is the forward list's.
+std::vector<TileChoice> wgrad_choices(const ConvPass&, int64_t nnz, const HasTile&, int blocks, int channels);
+
+}  // namespace rp

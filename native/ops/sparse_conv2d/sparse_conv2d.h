@@ -1,0 +1,58 @@
+// sparse_conv2d: the kernels of a convolution whose kept weights are listed (static mask), one register tile
+// at a time. PERFORMANCE, CPU design 2-7.
+//
+//   gather   y[o][t] (+)= Σ_j w[j] · x[t + offset[j]]       j over the nonzeros of o: forward, and dgrad over
+//   the
+//                                                           transposed list
+//   wgrad    acc[j][lane] += Σ_t dy[o][t][lane] · x[t + offset[j]][lane]
+//   reduce   dw[j] (+)= Σ_lane acc[j][lane]
+//
+// t runs over the height × width positions of a tile; every position is sixteen images. A nonzero is one
+// broadcast and height·width load-FMAs.
+#pragma once
+#include <cstdint>
+
+#include "cpu/features.h"
+#include "ops/gather_flags.h"
+
+namespace rp {
+
+struct SparseGatherArgs {
+  const char* x;  // tile's first position, first channel of the channel block
+  int64_t x_row;  // bytes between the tile's rows
+  char* y;        // tile's first position, first of the outputs
+  int64_t y_row, y_col, y_channel;
+  const int32_t* ends;   // outputs + 1: nonzeros ends[o] .. ends[o + 1] belong to output o
+  const int32_t* list;   // byte offsets; kIndexed: pairs {byte offset, index of the weight}
+  const float* weights;  // in list order, or as indexed
+  float* partial;        // [outputs][height·width][16]: sums of the channel blocks so far
+  int outputs;
+  uint32_t flags;
+};
+
+struct SparseWgradArgs {
+  const char* x;
+  int64_t x_row;
+  const char* dy;
+  int64_t dy_row, dy_channel;
+  const int32_t* ends;
+  const int32_t* list;  // byte offsets
+  float* sums;          // [ends[outputs] - ends[0]][lanes]
+  int outputs;
+};
+
+using SparseGather = void (*)(const SparseGatherArgs&);
+using SparseWgrad = void (*)(const SparseWgradArgs&);
+
+struct SparseConvKernels {
+  int lanes;
+  // Null when there is none. x_step: distance of neighbouring positions in x (any when width is 1).
+  SparseGather (*gather)(int height, int width, int x_step, bool indexed);
+  SparseWgrad (*wgrad)(int height, int width, int x_step);
+  void (*reduce)(const float* sums, float* dw, int64_t count, bool add);
+  void (*stream_fence)();  // after the last kStreamOut call of a thread
+};
+
+RP_ISA_TABLE(SparseConvKernels, sparse_conv_kernels)
+
+}  // namespace rp

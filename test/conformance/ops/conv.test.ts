@@ -1,0 +1,156 @@
+/** Promises that every convolution kernel keeps, on every instruction set of this machine. */
+import { describe, expect, it } from 'vitest';
+import { kernels } from '../../../src/engine/kernels.js';
+import {
+  type ConvCase,
+  expectMatches,
+  expectSameBits,
+  makeInputs,
+  outputSize,
+  parseShape,
+  run,
+} from './conv-suite.js';
+
+/** Shape -> why it is here. */
+const shapes: Record<string, string> = {
+  '16→16 3x3 s1 p1 on 8x8, n 32': 'a CIFAR layer; tiles divide the map',
+  '5→7 3x3 s1 p1 on 9x11, n 20': 'nothing divides anything; remainders of columns, rows and outputs',
+  '8→16 3x3 s2 p1 on 16x16, n 16': 'stride 2 on an even map: dgrad reads one row beyond dy',
+  '6→8 3x3 s2 p1 on 15x13, n 17': 'stride 2 on odd sizes: phases of unequal counts',
+  '7→5 3x3 s3 p1 on 11x10, n 18': 'stride 3: no unrolled columns; nine phases',
+  '9→4 1x1 s1 p0 on 14x14, n 16': 'pointwise',
+  '8→12 1x1 s2 p0 on 14x14, n 16': 'downsampling shortcut: three phases that no tap reaches',
+  '6→5 1x1 s2 p0 on 7x7, n 16': 'the same on an odd map',
+  '4→3 2x2 s3 p0 on 8x8, n 16':
+    'kernel smaller than the stride: positions that no tap reaches, within phases too',
+  '3→8 7x7 s2 p3 on 30x30, n 16': 'the ImageNet stem',
+  '3→4 7x7 s2 p3 on 17x33, n 3': 'the stem on odd sizes; wide maps',
+  '4→5 5x3 s1 p2 on 7x6, n 16': 'kernel not square, padding beyond one side',
+  '3→4 3x3 s1 p0 on 6x6, n 16': 'no padding: dgrad needs a border that forward does not',
+  '2→3 1x1 s1 p1 on 4x4, n 16': 'padding beyond the kernel: outputs that see only the border',
+  '24→20 3x3 s1 p1 on 2x2, n 72': 'tiles across image blocks; a batch that 16 does not divide',
+  '20→24 3x3 s1 p1 on 1x1, n 125': 'a single position; most taps see only the border; 13 in the last block',
+  '70→10 1x1 s1 p0 on 1x1, n 128': 'a linear layer',
+  '513→33 1x1 s1 p0 on 1x1, n 125': 'a wide linear layer: several channel blocks; remainders everywhere',
+  '12→12 3x3 s1 p1 on 4x4, n 40': 'a late VGG layer',
+  '9→9 3x3 s1 p1 on 7x7, n 16': 'a late ImageNet layer',
+  '6→8 3x3 s2 p1 on 4x4, n 48': 'stride 2 into a 2x2 map',
+  '6→8 3x3 s2 p1 on 2x2, n 48': 'stride 2 into a 1x1 map',
+  '130→40 3x3 s1 p1 on 5x5, n 16': 'several channel blocks with partial sums between them',
+  '2→2 3x3 s1 p1 on 3x40, n 1': 'one image; long rows',
+  '1→1 3x3 s5 p1 on 4x3, n 16': 'a map smaller than the stride',
+};
+
+const available = kernels().filter((kernel) => kernel.available);
+const names = Object.keys(shapes);
+
+for (const kernel of kernels()) {
+  const sparse = kernel.op === 'sparse_conv2d';
+  const density = sparse ? 0.4 : null;
+  const { isa } = kernel;
+
+  describe.skipIf(!kernel.available)(
+    `${kernel.name}${kernel.available ? '' : ' (not on this machine)'}`,
+    () => {
+      it.each(names)('integers are exact: %s', (name) => {
+        const test: ConvCase = { ...parseShape(name), density };
+        const inputs = makeInputs(test, true);
+        const result = run(test, inputs, { isa, threads: 2 });
+        expect(result.kernel).toBe(kernel.name);
+        expectMatches(test, inputs, result, true);
+        expect(result.indexBytes + result.weightsBytes + result.scratchBytes).toBeLessThanOrEqual(
+          result.bytesBound,
+        );
+      });
+
+      it.each(names)('reals are within the bound of a float32 sum: %s', (name) => {
+        const test: ConvCase = { ...parseShape(name), density };
+        const inputs = makeInputs(test, false);
+        expectMatches(test, inputs, run(test, inputs, { isa }), false);
+      });
+
+      it.each(names)('adds to what is there, 1 and 3 threads, wide borders: %s', (name) => {
+        const test: ConvCase = { ...parseShape(name), density };
+        const inputs = makeInputs(test, true, 2);
+        const [outHeight, outWidth] = outputSize(test.shape);
+        const filled = (count: number) => new Float32Array(count).fill(5);
+        const add = {
+          add: true,
+          y: filled(test.n * test.shape.outChannels * outHeight * outWidth),
+          dx: filled(inputs.x.length),
+          dw: filled(inputs.w.length),
+        };
+        const one = run(test, inputs, { isa, ...add });
+        expectMatches(test, inputs, one, true, 5);
+        expectMatches(test, inputs, run(test, inputs, { isa, threads: 3, extraBorder: 1, ...add }), true, 5);
+      });
+
+      it.each(names.filter((_, i) => i % 2 === 0))(
+        'threads and a replayed choice change no bit: %s',
+        (name) => {
+          const test: ConvCase = { ...parseShape(name), density };
+          const inputs = makeInputs(test, false, 3);
+          const measured = run(test, inputs, { isa, threads: 2, measure: true });
+          for (const threads of [1, 2, 5]) {
+            const replayed = run(test, inputs, { isa, threads, choice: measured.choice });
+            expect(replayed.choice).toBe(measured.choice);
+            expectSameBits(replayed, measured);
+          }
+        },
+      );
+
+      it('refuses a choice that it cannot follow', () => {
+        const test: ConvCase = { ...parseShape('4→4 3x3 s1 p1 on 8x8, n 16'), density };
+        const inputs = makeInputs(test, true);
+        expect(() => run(test, inputs, { isa, choice: 'forward=9x9/4 dgrad=1x4/4 wgrad=1x4/4' })).toThrow(
+          /9x9/,
+        );
+        expect(() => run(test, inputs, { isa, choice: 'forward=1x4/4 wgrad=1x4/4' })).toThrow(/dgrad/);
+      });
+    },
+  );
+
+  if (!sparse) continue;
+  describe.skipIf(!kernel.available)(`${kernel.name}: degenerate masks`, () => {
+    const cases: Record<string, Omit<ConvCase, 'shape' | 'n'>> = {
+      'nothing kept': { density: 0 },
+      'everything kept': { density: 1 },
+      'nearly nothing kept': { density: 0.01 },
+      'outputs and inputs that keep nothing': { density: 0.5, emptyOutputs: [0, 3, 6], emptyInputs: [1, 8] },
+    };
+    for (const [label, masked] of Object.entries(cases)) {
+      it.each(['9→7 3x3 s1 p1 on 8x8, n 20', '9→7 3x3 s2 p1 on 7x7, n 16', '9→7 1x1 s1 p0 on 1x1, n 72'])(
+        `${label}: %s`,
+        (name) => {
+          const test: ConvCase = { ...parseShape(name), ...masked };
+          const inputs = makeInputs(test, true);
+          expectMatches(test, inputs, run(test, inputs, { isa, threads: 2 }), true);
+          expectMatches(test, inputs, run(test, inputs, { isa, measure: true }), true);
+        },
+      );
+    }
+  });
+}
+
+describe('every batch size', () => {
+  const best = available.filter((kernel) => kernel.isa === available[0]?.isa);
+  it.each([1, 2, 15, 16, 17, 31, 33, 40])('n = %i', (n) => {
+    for (const kernel of best) {
+      const { shape } = parseShape('5→6 3x3 s1 p1 on 2x4, n 1');
+      const test: ConvCase = { shape, n, density: kernel.op === 'sparse_conv2d' ? 0.5 : null };
+      const inputs = makeInputs(test, true, n);
+      expectMatches(test, inputs, run(test, inputs, { isa: kernel.isa, threads: 2 }), true);
+    }
+  });
+});
+
+describe('memory', () => {
+  it('a sparse layer takes 16 bytes a nonzero and little more', () => {
+    const test: ConvCase = { ...parseShape('128→128 3x3 s1 p1 on 8x8, n 16'), density: 0.1 };
+    const inputs = makeInputs(test, true);
+    const result = run(test, inputs, { isa: available[0]!.isa });
+    expect(result.weightsBytes).toBe(4 * inputs.w.length);
+    // 4 of offset and 8 of dgrad; the rest are the ends of rows.
+    expect((result.indexBytes - 12 * inputs.w.length) / inputs.w.length).toBeLessThan(1);
+  });
+});
