@@ -120,7 +120,7 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
   // (stream, {firstStep, momentum, nesterov, labelSmoothing, logitScale}, lr: Float64Array, cancel:
   // Int32Array)
   Napi::Value run(const Napi::CallbackInfo& info) {
-    auto source = batch_source(info[0]);
+    auto source = fitting_source(info[0]);
     const Napi::Object options = info[1].As<Napi::Object>();
     const Napi::Float64Array lr = info[2].As<Napi::Float64Array>();
     Napi::Int32Array cancel = info[3].As<Napi::Int32Array>();
@@ -182,7 +182,7 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
 
   // (stream, cancel: Int32Array): one epoch; {images, correct, nllSum}, of what was seen before a cancel.
   Napi::Value evaluate_stream(const Napi::CallbackInfo& info) {
-    auto source = batch_source(info[0]);
+    auto source = fitting_source(info[0]);
     Napi::Int32Array cancel = info[1].As<Napi::Int32Array>();
     auto totals = std::make_shared<EpochTotals>();
     Job job;
@@ -270,6 +270,22 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
     const Napi::Value done = push(std::move(job));
     queue_->finish();
     return done;
+  }
+
+  // The stream's source, whose batches this session must be able to hold.
+  std::shared_ptr<BatchSource> fitting_source(const Napi::Value& stream) const {
+    auto source = batch_source(stream);
+    const int32_t planned = session_->config.abi.max_batch;
+    if (source->max_batch() > planned) {
+      fail("[session] expected a stream with batches of at most %d images (the planned batch), got %d.",
+           planned, source->max_batch());
+    }
+    if (source->image_values() != session_->model.image_values()) {
+      fail("[session] expected a stream of images with %lld values (C·H·W), got %lld.",
+           static_cast<long long>(session_->model.image_values()),
+           static_cast<long long>(source->image_values()));
+    }
+    return source;
   }
 
   Napi::Value push(Job job) { return queue_->push(std::move(job)); }

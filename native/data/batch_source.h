@@ -25,6 +25,8 @@ class BatchSource {
   virtual int32_t micros_per_step() const = 0;
   // Largest n of any batch.
   virtual int32_t max_batch() const = 0;
+  // C·H·W of an image.
+  virtual int64_t image_values() const = 0;
 
   // Fills `batch` and `weight` (n / images of the step); n = 0 when the step has no such micro-batch. The
   // pointers stay valid until the next fetch. Throws rp::Error. One thread at a time.

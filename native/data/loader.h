@@ -44,6 +44,9 @@ class Loader final : public BatchSource {
   int32_t max_batch() const override {
     return static_cast<int32_t>(std::min<int64_t>(spec_.batch_size, images()));
   }
+  int64_t image_values() const override {
+    return int64_t{output().channels} * output().height * output().width;
+  }
   void fetch(int64_t step, int32_t micro, RpBatch* batch, double* weight) override;
 
   int64_t images() const { return spec_.to - spec_.from; }
