@@ -93,7 +93,10 @@ export function smallCheckpoint(options: SmallOptions = {}): Checkpoint {
       ...{ step, stepsPerEpoch: 5, epochs: 2, numBatchesTracked: step, epochLossSum: 1.5, epochImages: 20 },
       ...{ epochCorrect: 9, images: 70, seconds: 0.25, trainLoss: 2.25, bestTestAccuracy: null },
     },
-    ...{ engine: element === 'float32' ? 'cpu' : 'reference', best: { epoch: 1, accuracy: 0.5, loss: 1.25, testAccuracy: 0.25, testLoss: 1.5 } },
+    ...{
+      engine: element === 'float32' ? 'cpu' : 'reference',
+      best: { epoch: 1, accuracy: 0.5, loss: 1.25, testAccuracy: 0.25, testLoss: 1.5 },
+    },
     seeds: { init: 17, mask: 2 ** 52 + 1, data: 0 },
     ...{ masks, params, buffers: graph.buffers.map(({ numel }, i) => values(numel, 7 * i)) },
   };
