@@ -10,6 +10,8 @@ import { writeTinyCifar } from '../helpers/experiments.js';
 
 /** Processes to kill; a release test asks for 1,000. */
 const kills = Number(process.env.RP_KILLS ?? 8);
+/** Three steps an epoch: enough of them that every kill finds the run at work. */
+const epochs = Math.max(6, kills);
 const device = engines.includes('cpu') ? 'cpu' : 'reference';
 
 let root: string;
@@ -62,39 +64,43 @@ const stepsLogged = (directory: string) => {
 };
 
 describe('a run that is interrupted', () => {
-  it('goes on from every SIGKILL and ends with the weights of a run that was never killed', async () => {
-    const undisturbed = startRun('undisturbed');
-    const whole = await undisturbed.exited;
-    expect(whole.code, whole.stderr).toBe(0);
-    const { weights_sha256, steps } = resultOf(whole);
-    expect(steps).toBe(18);
+  it(
+    'goes on from every SIGKILL and ends with the weights of a run that was never killed',
+    async () => {
+      const undisturbed = startRun('undisturbed');
+      const whole = await undisturbed.exited;
+      expect(whole.code, whole.stderr).toBe(0);
+      const { weights_sha256, steps } = resultOf(whole);
+      expect(steps).toBe(3 * epochs);
 
-    let random = 12345;
-    const { directory, child, exited } = startRun('killed');
-    let current = { child, exited };
-    for (let i = 0; i < kills; i++) {
-      const before = stepsLogged(directory);
-      // From the second step on, then anywhere within some steps' time: in a step, a save, a rename.
-      await until(
-        () => stepsLogged(directory) > before + 1 || current.child.exitCode !== null,
-        'two more steps',
-      );
-      random = (Math.imul(random, 1103515245) + 12345) >>> 0;
-      await new Promise((resolve) => setTimeout(resolve, random % 40));
-      current.child.kill('SIGKILL');
-      await current.exited;
-      const acknowledged = acknowledgedStep(directory);
-      const [newest] = await validCheckpoints(path.join(directory, 'checkpoints'));
-      expect(newest!.step, `kill ${i}: a checkpoint that was announced is gone`).toBeGreaterThanOrEqual(
-        acknowledged,
-      );
-      await loadCheckpoint(path.join(directory, 'checkpoints', 'last.rpck'));
-      current = rp('resume', directory, '--json');
-    }
-    const end = await current.exited;
-    expect(end.code, end.stderr).toBe(0);
-    expect(resultOf(end)).toMatchObject({ weights_sha256, steps, status: 'done' });
-  }, 300_000);
+      let random = 12345;
+      const { directory, child, exited } = startRun('killed');
+      let current = { child, exited };
+      for (let i = 0; i < kills; i++) {
+        const before = stepsLogged(directory);
+        // From the second step on, then anywhere within some steps' time: in a step, a save, a rename.
+        await until(
+          () => stepsLogged(directory) > before + 1 || current.child.exitCode !== null,
+          'two more steps',
+        );
+        random = (Math.imul(random, 1103515245) + 12345) >>> 0;
+        await new Promise((resolve) => setTimeout(resolve, random % 40));
+        current.child.kill('SIGKILL');
+        await current.exited;
+        const acknowledged = acknowledgedStep(directory);
+        const [newest] = await validCheckpoints(path.join(directory, 'checkpoints'));
+        expect(newest!.step, `kill ${i}: a checkpoint that was announced is gone`).toBeGreaterThanOrEqual(
+          acknowledged,
+        );
+        await loadCheckpoint(path.join(directory, 'checkpoints', 'last.rpck'));
+        current = rp('resume', directory, '--json');
+      }
+      const end = await current.exited;
+      expect(end.code, end.stderr).toBe(0);
+      expect(resultOf(end)).toMatchObject({ weights_sha256, steps, status: 'done' });
+    },
+    60_000 + 20_000 * kills,
+  );
 
   it.each([
     ['SIGINT', 130],
