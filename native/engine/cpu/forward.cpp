@@ -1,0 +1,250 @@
+// Forward: import, the steps in order, the loss.
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "engine/cpu/session.h"
+#include "ops/activation/activation.h"
+
+namespace rp {
+namespace cpu {
+namespace {
+
+// Looks at existing images alone.
+bool is_finite(const Layout& l, const float* x, int n) {
+  for (int64_t b = 0; b < image_blocks(n); b++) {
+    const int64_t images = std::min<int64_t>(kImagesPerBlock, n - b * kImagesPerBlock);
+    for (int64_t h = 0; h < l.height; h++) {
+      for (int64_t c = 0; c < l.channels; c++) {
+        for (int64_t w = 0; w < l.width; w++) {
+          const float* p = x + l.at(b, c, h, w);
+          for (int64_t i = 0; i < images; i++) {
+            if (!std::isfinite(p[i])) return false;
+          }
+        }
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+void Session::import(const RpBatch& batch) {
+  const Layout& layout = plan_.values[0];
+  team_.parallel_range(blocks_, [&](int64_t begin, int64_t end, int) {
+    import_images(batch.images, batch.image_bytes, batch.n, layout, value(0), begin, end);
+  });
+}
+
+void Session::forward(bool update_running_stats) {
+  const bool tangent = program_->program == RP_PROGRAM_TANGENT;
+  for (size_t i = 0; i < plan_.graph.steps.size(); i++) {
+    const Step& step = plan_.graph.steps[i];
+    forward_step(step, static_cast<int>(i), update_running_stats);
+    if (tangent && program_->needs_gradient[step.output]) tangent_forward_step(step, static_cast<int>(i));
+  }
+}
+
+std::string Session::first_non_finite_step() {
+  import(batch_);
+  if (!is_finite(plan_.values[0], value(0), n_)) return "input";
+  for (size_t i = 0; i < plan_.graph.steps.size(); i++) {
+    const Step& step = plan_.graph.steps[i];
+    forward_step(step, static_cast<int>(i), false);
+    if (!is_finite(plan_.values[step.output], value(step.output), n_)) return step.name;
+  }
+  return "";
+}
+
+void Session::forward_step(const Step& step, int index, bool update_running_stats) {
+  switch (step.kind) {
+    case StepKind::conv:
+      return conv_forward(step);
+    case StepKind::combine:
+      return combine_forward(step, update_running_stats);
+    case StepKind::max_pool:
+    case StepKind::avg_pool:
+      return pool_forward(step, index);
+    case StepKind::flatten:
+      team_.parallel_range(blocks_, [&](int64_t begin, int64_t end, int) {
+        flatten(value(step.input()), plan_.values[step.input()], value(step.output),
+                plan_.values[step.output], begin, end);
+      });
+  }
+}
+
+// ---- convolution
+
+void Session::conv_forward(const Step& step) {
+  const ConvSpec& spec = plan_.graph.convs[step.conv];
+  const Conv& conv = convs_[step.conv];
+  const Layout& layout = plan_.values[step.output];
+  float* y = value(step.output);
+  conv.layer->forward(value(step.input()), *conv.weights, y, blocks_, false, team_);
+  if (spec.bias >= 0) {
+    add_bias(spec, layout, y, parameters_.values(spec.bias));
+  } else if (layout.border > 0) {
+    team_.parallel_range(blocks_,
+                         [&](int64_t begin, int64_t end, int) { zero_border(layout, y, begin, end); });
+  }
+}
+
+// y += bias, as a batch norm of mean 0 and scale 1.
+void Session::add_bias(const ConvSpec& spec, const Layout& layout, float* y, const float* bias) {
+  const Parameter& parameter = parameters_[spec.bias];
+  for (int c = 0; c < layout.channels; c++) bias_[c] = Parameters::element(parameter, bias, c);
+  CombineArgs args;
+  args.terms[0] = {y, layout, bias_zero_.data(), bias_one_.data(), bias_.data()};
+  args.z = y;
+  args.z_layout = layout;
+  run_combine(args);
+}
+
+// ---- batch norm, ReLU, add
+
+void Session::combine_forward(const Step& step, bool update_running_stats) {
+  CombineArgs args;
+  args.term_count = step.term_count;
+  args.relu = step.relu;
+  args.z = value(step.output);
+  args.z_layout = plan_.values[step.output];
+  for (int t = 0; t < step.term_count; t++) {
+    const Term& term = step.terms[t];
+    if (term.batch_norm >= 0) {
+      const BatchNormSpec& spec = plan_.graph.batch_norms[term.batch_norm];
+      BatchNormState& state = batch_norms_[term.batch_norm];
+      if (program_->batch_statistics()) {
+        batch_statistics(spec, state, term.value, update_running_stats);
+      } else {
+        running_statistics(spec, state);
+      }
+      const Parameter& gamma = parameters_[spec.gamma];
+      const Parameter& beta = parameters_[spec.beta];
+      for (int c = 0; c < spec.channels; c++) {
+        const double g = Parameters::element(gamma, parameters_.values(spec.gamma), c);
+        state.mean_float[c] = static_cast<float>(state.mean[c]);
+        state.scale[c] = static_cast<float>(g * state.inverse_std[c]);
+        state.shift[c] = Parameters::element(beta, parameters_.values(spec.beta), c);
+      }
+    }
+    args.terms[t] = term_of(term);
+  }
+  run_combine(args);
+}
+
+CombineTerm Session::term_of(const Term& term) const {
+  CombineTerm out;
+  out.x = value(term.value);
+  out.layout = plan_.values[term.value];
+  if (term.batch_norm < 0) return out;
+  const BatchNormState& state = batch_norms_[term.batch_norm];
+  out.mean = state.mean_float.data();
+  out.scale = state.scale.data();
+  out.shift = state.shift.data();
+  return out;
+}
+
+void Session::run_combine(const CombineArgs& wanted) {
+  CombineArgs args = wanted;
+  args.n = n_;
+  team_.parallel_range(rows(args.z_layout),
+                       [&](int64_t begin, int64_t end, int) { combine_.forward(args, begin, end); });
+}
+
+// Biased variance normalises, the unbiased one runs (SPEC 1.6).
+void Session::batch_statistics(const BatchNormSpec& spec, BatchNormState& state, int input,
+                               bool update_running_stats) {
+  const Layout& layout = plan_.values[input];
+  const double count = static_cast<double>(n_) * layout.height * layout.width;
+  if (count < 2)
+    fail("[%s] expected more than one value a channel for batch statistics, got one.", spec.name.c_str());
+  StatisticsArgs args;
+  args.x = value(input);
+  args.layout = layout;
+  args.n = n_;
+  args.rows_per_chunk = chunk_rows(layout);
+  args.sums = sums_.data();
+  const int64_t chunks = blocks_ * chunks_per_block(layout);
+  team_.parallel_range(chunks,
+                       [&](int64_t begin, int64_t end, int) { batch_norm_.statistics(args, begin, end); });
+  float* running_mean = parameters_.running(spec.running_mean);
+  float* running_var = parameters_.running(spec.running_var);
+  for (int c = 0; c < spec.channels; c++) {
+    double sum = 0, squares = 0;
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+      sum += sums_[(2 * chunk) * spec.channels + c];
+      squares += sums_[(2 * chunk + 1) * spec.channels + c];
+    }
+    const double mean = sum / count, difference = squares / count - mean * mean;
+    const double variance = difference < 0 ? 0 : difference;  // rounding; NaN stays
+    state.mean[c] = mean;
+    state.inverse_std[c] = 1 / std::sqrt(variance + spec.epsilon);
+    if (!update_running_stats) continue;
+    const double m = spec.momentum;
+    running_mean[c] = static_cast<float>((1 - m) * running_mean[c] + m * mean);
+    running_var[c] = static_cast<float>((1 - m) * running_var[c] + m * variance * count / (count - 1));
+  }
+}
+
+void Session::running_statistics(const BatchNormSpec& spec, BatchNormState& state) {
+  const float* mean = parameters_.running(spec.running_mean);
+  const float* variance = parameters_.running(spec.running_var);
+  for (int c = 0; c < spec.channels; c++) {
+    state.mean[c] = mean[c];
+    state.inverse_std[c] = 1 / std::sqrt(variance[c] + spec.epsilon);
+  }
+}
+
+// ---- pools
+
+void Session::pool_forward(const Step& step, int index) {
+  PoolArgs args;
+  args.window = step.window;
+  args.in = value(step.input());
+  args.in_layout = plan_.values[step.input()];
+  args.out = value(step.output);
+  args.out_layout = plan_.values[step.output];
+  args.n = n_;
+  const int64_t choice = program_->choices[index];
+  if (choice >= 0) args.choice = reinterpret_cast<uint8_t*>(arena_.data() + choice);
+  const auto kernel = step.kind == StepKind::max_pool ? pool_.max_forward : pool_.avg_forward;
+  team_.parallel_range(rows(args.out_layout),
+                       [&](int64_t begin, int64_t end, int) { kernel(args, begin, end); });
+}
+
+// ---- loss
+
+RpBatchResult Session::loss(const RpBatch& batch, const RpLoss& options, double weight) {
+  const int logits = plan_.graph.logits;
+  CrossEntropyArgs args;
+  args.logits = value(logits);
+  args.layout = plan_.values[logits];
+  args.labels = batch.labels;
+  args.n = n_;
+  args.loss = options;
+  args.weight = weight;
+  if (program_->gradients[logits] >= 0) {
+    args.gradient = gradient_of(logits);
+    args.gradient_layout = plan_.gradients[logits];
+    if (program_->program == RP_PROGRAM_TANGENT) {
+      args.logits_tangent = value_tangent(logits);
+      args.gradient_tangent = gradient_tangent_of(logits);
+    }
+  }
+  team_.parallel_range(blocks_, [&](int64_t begin, int64_t end, int) {
+    for (int64_t b = begin; b < end; b++) loss_sums_[b] = cross_entropy(args, b);
+  });
+  RpBatchResult result{};
+  for (int b = 0; b < blocks_; b++) {
+    result.loss += loss_sums_[b].loss;
+    result.nll += loss_sums_[b].nll;
+    result.correct += loss_sums_[b].correct;
+  }
+  result.loss /= n_;
+  result.nll /= n_;
+  return result;
+}
+
+}  // namespace cpu
+}  // namespace rp

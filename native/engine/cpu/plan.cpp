@@ -1,0 +1,332 @@
+#include "engine/cpu/plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/error.h"
+#include "engine/cpu/liveness.h"
+#include "ops/combine/combine.h"
+
+namespace rp {
+namespace cpu {
+namespace {
+
+// ---- layouts
+
+// Gradients that one buffer may carry in turn (GradientWrite::alias) must share a layout, so a combine step
+// ties the gradients of its output and inputs together.
+std::vector<int> gradient_borders(const StepGraph& graph) {
+  std::vector<int> root(graph.values.size());
+  std::iota(root.begin(), root.end(), 0);
+  const auto find = [&](int v) {
+    while (root[v] != v) v = root[v] = root[root[v]];
+    return v;
+  };
+  for (const Step& step : graph.steps) {
+    if (step.kind != StepKind::combine) continue;
+    for (int t = 0; t < step.term_count; t++) root[find(step.terms[t].value)] = find(step.output);
+  }
+  std::vector<int> of_root(graph.values.size(), 0), border(graph.values.size());
+  for (const Step& step : graph.steps) {
+    if (step.kind != StepKind::conv) continue;
+    int& widest = of_root[find(step.output)];
+    widest = std::max(widest, conv_dy_border(graph.convs[step.conv].shape));
+  }
+  for (size_t v = 0; v < border.size(); v++) border[v] = of_root[find(static_cast<int>(v))];
+  return border;
+}
+
+void choose_layouts(Plan& plan) {
+  const StepGraph& graph = plan.graph;
+  std::vector<int> value_border(graph.values.size(), 0);
+  for (const Step& step : graph.steps) {
+    if (step.kind != StepKind::conv) continue;
+    int& border = value_border[step.input()];
+    border = std::max(border, conv_input_border(graph.convs[step.conv].shape));
+  }
+  const std::vector<int> gradient_border = gradient_borders(graph);
+  for (size_t v = 0; v < graph.values.size(); v++) {
+    const Value& value = graph.values[v];
+    plan.values.push_back(make_layout(value.channels, value.height, value.width, value_border[v]));
+    plan.gradients.push_back(make_layout(value.channels, value.height, value.width, gradient_border[v]));
+  }
+}
+
+// ---- one program
+
+class ProgramPlanner {
+ public:
+  ProgramPlanner(const Plan& plan, uint32_t program)
+      : plan_(plan), graph_(plan.graph), steps_(static_cast<int>(graph_.steps.size())) {
+    out_.program = program;
+    const size_t values = graph_.values.size();
+    out_.values.assign(values, -1);
+    out_.gradients.assign(values, -1);
+    out_.value_tangents.assign(values, -1);
+    out_.gradient_tangents.assign(values, -1);
+    out_.needs_gradient.assign(values, 0);
+    out_.choices.assign(steps_, -1);
+    out_.backward_steps.resize(steps_);
+    value_buffer_.assign(values, -1);
+    gradient_buffer_.assign(values, -1);
+    choice_buffer_.assign(steps_, -1);
+  }
+
+  ProgramPlan run() {
+    find_needs();
+    plan_forward();
+    if (out_.backward()) {
+      plan_backward();
+      keep_for_backward();
+    }
+    finish();
+    return std::move(out_);
+  }
+
+ private:
+  // Moments: 0 import, 1 + i forward of step i, then the loss, then backward in reverse, then the export.
+  int forward_time(int step) const { return 1 + step; }
+  int loss_time() const { return 1 + steps_; }
+  int backward_time(int step) const { return 1 + 2 * steps_ - step; }
+  int export_time() const { return 2 + 2 * steps_; }
+
+  bool has_parameters(const Step& step) const {
+    if (step.kind == StepKind::conv) return true;
+    for (int t = 0; t < step.term_count; t++) {
+      if (step.terms[t].batch_norm >= 0) return true;
+    }
+    return false;
+  }
+
+  void find_needs() {
+    if (!out_.backward()) return;
+    out_.needs_gradient[0] = out_.program == RP_PROGRAM_INPUT_GRADIENT;
+    for (const Step& step : graph_.steps) {
+      bool needs = out_.weight_gradients() && has_parameters(step);
+      for (int t = 0; t < step.term_count; t++) needs |= out_.needs_gradient[step.terms[t].value] != 0;
+      out_.needs_gradient[step.output] = needs;
+    }
+  }
+
+  int new_buffer(int64_t floats, int birth) {
+    buffers_.push_back({floats, birth, birth});
+    return static_cast<int>(buffers_.size()) - 1;
+  }
+  void use_value(int value, int time) {
+    Buffer& buffer = buffers_[value_buffer_[value]];
+    buffer.death = std::max(buffer.death, time);
+  }
+  void use_gradient(int value, int time) {
+    Buffer& buffer = buffers_[gradient_buffer_[value]];
+    buffer.death = std::max(buffer.death, time);
+  }
+
+  void plan_forward() {
+    value_buffer_[0] = new_buffer(plan_.values[0].floats(plan_.max_batch), 0);
+    for (int i = 0; i < steps_; i++) {
+      const Step& step = graph_.steps[i];
+      for (int t = 0; t < step.term_count; t++) use_value(step.terms[t].value, forward_time(i));
+      value_buffer_[step.output] =
+          new_buffer(plan_.values[step.output].floats(plan_.max_batch), forward_time(i));
+      if (step.kind == StepKind::max_pool && out_.needs_gradient[step.input()]) {
+        const Value& y = graph_.values[step.output];
+        const int64_t bytes = int64_t{plan_.blocks()} * y.height * y.channels * y.width * kImagesPerBlock;
+        choice_buffer_[i] = new_buffer((bytes + 3) / 4, forward_time(i));
+      }
+    }
+    use_value(graph_.logits, loss_time());
+  }
+
+  // Decides the write of term t of combine step i; `alias` says whether it may take over the output gradient.
+  void plan_term(int i, int t, bool alias) {
+    const Step& step = graph_.steps[i];
+    const int value = step.terms[t].value;
+    GradientWrite& write = out_.backward_steps[i].write[t];
+    const int time = backward_time(i);
+    if (!out_.needs_gradient[value]) {
+      write = GradientWrite::none;
+    } else if (gradient_buffer_[value] >= 0) {
+      write = GradientWrite::add;
+      use_gradient(value, time);
+    } else if (alias) {
+      write = GradientWrite::alias;
+      gradient_buffer_[value] = gradient_buffer_[step.output];
+    } else {
+      write = GradientWrite::write;
+      gradient_buffer_[value] = new_buffer(plan_.gradients[value].floats(plan_.max_batch), time);
+    }
+  }
+
+  bool unwritten(int value) const { return out_.needs_gradient[value] && gradient_buffer_[value] < 0; }
+
+  // Plain terms first: one may take over the buffer with nothing written. A batch norm takes it over only as
+  // the last reader of g.
+  void plan_combine(int i) {
+    const Step& step = graph_.steps[i];
+    bool taken = false;
+    for (int t = 0; t < step.term_count; t++) {
+      if (step.terms[t].batch_norm >= 0) continue;
+      const bool alias = !taken && unwritten(step.terms[t].value);
+      plan_term(i, t, alias);
+      taken |= alias;
+    }
+    for (int t = 0; t < step.term_count; t++) {
+      if (step.terms[t].batch_norm < 0) continue;
+      const bool last = t + 1 == step.term_count || step.terms[t + 1].batch_norm < 0;
+      plan_term(i, t, !taken && last);
+    }
+  }
+
+  void plan_backward() {
+    if (!out_.needs_gradient[graph_.logits]) return;
+    gradient_buffer_[graph_.logits] =
+        new_buffer(plan_.gradients[graph_.logits].floats(plan_.max_batch), loss_time());
+    // Whether the last writer of a gradient left its border zero.
+    std::vector<char> clean(graph_.values.size(), 0);
+    for (int i = steps_ - 1; i >= 0; i--) {
+      const Step& step = graph_.steps[i];
+      BackwardStep& backward = out_.backward_steps[i];
+      backward.reached = gradient_buffer_[step.output] >= 0;
+      if (!backward.reached) continue;
+      use_gradient(step.output, backward_time(i));
+      if (step.kind == StepKind::combine) {
+        plan_combine(i);
+      } else {
+        plan_term(i, 0, false);
+      }
+      if (step.kind == StepKind::conv) {
+        backward.zero_border = !clean[step.output] && conv_dy_border(graph_.convs[step.conv].shape) > 0;
+      }
+      for (int t = 0; t < step.term_count; t++) {
+        const int value = step.terms[t].value;
+        if (backward.write[t] == GradientWrite::write) clean[value] = step.kind != StepKind::conv;
+        if (backward.write[t] == GradientWrite::add && step.kind != StepKind::conv) clean[value] = 1;
+        if (backward.write[t] == GradientWrite::alias)
+          clean[value] = step.terms[t].batch_norm >= 0 || clean[step.output];
+      }
+    }
+    if (out_.program == RP_PROGRAM_INPUT_GRADIENT && gradient_buffer_[0] >= 0) use_gradient(0, export_time());
+  }
+
+  // Values that backward reads again.
+  void keep_for_backward() {
+    for (int i = 0; i < steps_; i++) {
+      const Step& step = graph_.steps[i];
+      if (!out_.backward_steps[i].reached) continue;
+      const int time = backward_time(i);
+      if (step.kind == StepKind::conv && out_.weight_gradients()) use_value(step.input(), time);
+      if (choice_buffer_[i] >= 0) buffers_[choice_buffer_[i]].death = time;
+      if (step.kind != StepKind::combine) continue;
+      for (int t = 0; t < step.term_count; t++) {
+        if (step.terms[t].batch_norm >= 0) use_value(step.terms[t].value, time);
+      }
+      const bool mask_from_term = step.term_count == 1 && step.terms[0].batch_norm >= 0;
+      if (step.relu && (!mask_from_term || out_.program == RP_PROGRAM_TANGENT)) use_value(step.output, time);
+    }
+  }
+
+  // Offsets; a tangent has its primal's life.
+  void finish() {
+    const bool tangent = out_.program == RP_PROGRAM_TANGENT;
+    const std::vector<Buffer> primal = buffers_;
+    std::vector<int> twin(primal.size(), -1);
+    if (tangent) {
+      for (size_t v = 0; v < graph_.values.size(); v++) {
+        if (!out_.needs_gradient[v]) continue;
+        for (const int buffer : {value_buffer_[v], gradient_buffer_[v]}) {
+          if (buffer < 0 || twin[buffer] >= 0) continue;
+          twin[buffer] = static_cast<int>(buffers_.size());
+          buffers_.push_back(primal[buffer]);
+        }
+      }
+    }
+    out_.arena_floats = place(buffers_);
+    for (size_t v = 0; v < graph_.values.size(); v++) {
+      const auto at = [&](int buffer, int64_t margin) {
+        return buffer < 0 ? int64_t{-1} : buffers_[buffer].offset + margin;
+      };
+      const int value = value_buffer_[v], gradient = gradient_buffer_[v];
+      out_.values[v] = at(value, plan_.values[v].margin);
+      out_.gradients[v] = at(gradient, plan_.gradients[v].margin);
+      if (!tangent) continue;
+      out_.value_tangents[v] = at(value < 0 ? -1 : twin[value], plan_.values[v].margin);
+      out_.gradient_tangents[v] = at(gradient < 0 ? -1 : twin[gradient], plan_.gradients[v].margin);
+    }
+    for (int i = 0; i < steps_; i++) {
+      if (choice_buffer_[i] >= 0) out_.choices[i] = buffers_[choice_buffer_[i]].offset;
+    }
+  }
+
+  const Plan& plan_;
+  const StepGraph& graph_;
+  const int steps_;
+  ProgramPlan out_;
+  std::vector<Buffer> buffers_;
+  std::vector<int> value_buffer_, gradient_buffer_;  // per value
+  std::vector<int> choice_buffer_;                   // per step
+};
+
+// Partial sums of the widest batch norm step: per chunk and channel, at most three.
+int64_t sum_doubles(const Plan& plan) {
+  int64_t most = 0;
+  for (const Layout& l : plan.values) {
+    most = std::max(most, chunks_per_block(l) * plan.blocks() * 3 * l.channels);
+  }
+  return most;
+}
+
+}  // namespace
+
+const ProgramPlan& Plan::program(uint32_t which) const {
+  for (const ProgramPlan& p : program_plans) {
+    if (p.program == which) return p;
+  }
+  const char* name = which == RP_PROGRAM_TRAIN            ? "train"
+                     : which == RP_PROGRAM_EVAL           ? "eval"
+                     : which == RP_PROGRAM_INPUT_GRADIENT ? "inputGradient"
+                                                          : "tangent";
+  fail("[cpu] this session was not planned for the program '%s'. Name it in `programs`.", name);
+}
+
+ConvLayouts Plan::conv_layouts(int conv) const {
+  ConvLayouts layouts;
+  for (const Step& step : graph.steps) {
+    if (step.conv != conv) continue;
+    layouts.x = values[step.input()];
+    layouts.y = values[step.output];
+    layouts.dy = gradients[step.output];
+    layouts.dx = gradients[step.input()];
+  }
+  layouts.has_dgrad = conv_dgrad[conv] != 0;
+  layouts.has_wgrad = conv_wgrad;
+  return layouts;
+}
+
+Plan make_plan(const RpModel& model, const RpSessionConfig& config) {
+  if (config.max_batch < 1) fail("[cpu] expected a batch size of at least 1, got %d.", config.max_batch);
+  Plan plan;
+  plan.graph = fuse(model);
+  plan.max_batch = config.max_batch;
+  plan.programs = config.programs;
+  choose_layouts(plan);
+  plan.conv_dgrad.assign(plan.graph.convs.size(), 0);
+  for (const uint32_t program :
+       {RP_PROGRAM_TRAIN, RP_PROGRAM_EVAL, RP_PROGRAM_INPUT_GRADIENT, RP_PROGRAM_TANGENT}) {
+    if (!(config.programs & program)) continue;
+    plan.program_plans.push_back(ProgramPlanner(plan, program).run());
+    const ProgramPlan& planned = plan.program_plans.back();
+    plan.arena_floats = std::max(plan.arena_floats, planned.arena_floats);
+    plan.conv_wgrad |= planned.weight_gradients();
+    for (size_t i = 0; i < plan.graph.steps.size(); i++) {
+      const Step& step = plan.graph.steps[i];
+      if (step.conv < 0 || planned.backward_steps[i].write[0] == GradientWrite::none) continue;
+      plan.conv_dgrad[step.conv] = 1;
+    }
+  }
+  if (plan.program_plans.empty()) fail("[cpu] expected at least one program, got none.");
+  plan.sum_doubles = sum_doubles(plan);
+  return plan;
+}
+
+}  // namespace cpu
+}  // namespace rp

@@ -1,0 +1,66 @@
+// The plan: made once, from the step graph and the programs asked for. It fixes the layout of every value and
+// gradient, which buffers a backward step writes, adds to or takes over, and where each buffer lies in the
+// one arena (by liveness, so that buffers whose lives do not overlap share memory).
+//
+// Borders: producers write them. An elementwise kernel always leaves the border of what it writes zero; a
+// convolution does not, and where another convolution reads its output the plan says so (zero_border).
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/layout.h"
+#include "engine/cpu/graph.h"
+
+namespace rp {
+namespace cpu {
+
+// What a backward step does with the gradient of one of its inputs.
+enum class GradientWrite {
+  none,   // not needed
+  alias,  // takes over the buffer of the step's own output gradient
+  write,  // first contribution
+  add,    // a later one
+};
+
+struct BackwardStep {
+  bool reached = false;                                                 // has an output gradient
+  GradientWrite write[2] = {GradientWrite::none, GradientWrite::none};  // per term
+  bool zero_border = false;  // conv: dy's border must be cleared first
+};
+
+// One of RpProgram: what runs, and where its buffers lie. Offsets are in floats, of the tensor's base
+// pointer; -1: no such buffer.
+struct ProgramPlan {
+  uint32_t program = 0;
+  bool batch_statistics() const { return program == RP_PROGRAM_TRAIN || program == RP_PROGRAM_TANGENT; }
+  bool backward() const { return program != RP_PROGRAM_EVAL; }
+  bool weight_gradients() const { return batch_statistics(); }
+
+  std::vector<char> needs_gradient;  // per value
+  std::vector<int64_t> values, gradients;
+  std::vector<int64_t> value_tangents, gradient_tangents;  // tangent only
+  std::vector<int64_t> choices;                            // max pools, per step: bytes, see PoolArgs.choice
+  std::vector<BackwardStep> backward_steps;
+  int64_t arena_floats = 0;
+};
+
+struct Plan {
+  StepGraph graph;
+  int max_batch = 0;
+  uint32_t programs = 0;
+  std::vector<Layout> values, gradients;  // per value
+  std::vector<char> conv_dgrad;           // per conv: some program needs its dx
+  bool conv_wgrad = false;
+  std::vector<ProgramPlan> program_plans;
+  int64_t arena_floats = 0;  // of the largest program
+  int64_t sum_doubles = 0;   // scratch for batch norm's partial sums
+
+  const ProgramPlan& program(uint32_t which) const;  // throws when it was not asked for
+  ConvLayouts conv_layouts(int conv) const;
+  int blocks() const { return image_blocks(max_batch); }
+};
+
+Plan make_plan(const RpModel&, const RpSessionConfig&);
+
+}  // namespace cpu
+}  // namespace rp

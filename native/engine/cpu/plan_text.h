@@ -1,0 +1,32 @@
+// The plan as text (engine_abi.h, `plan`): which kernel runs each convolution and with which choice, so that
+// a later session can replay it.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "ops/conv.h"
+
+namespace rp {
+namespace cpu {
+
+struct PlannedLayer {
+  std::string name;   // of the weight
+  std::string shape;  // shape_text()
+  std::string kernel;
+  std::string choice;
+};
+
+struct PlanText {
+  std::string engine, isa;
+  std::vector<PlannedLayer> layers;
+};
+
+// "64x32x3x3 stride 1 padding 1 on 16x16"
+std::string shape_text(const ConvShape&);
+
+std::string write_plan(const PlanText&);
+// Throws rp::Error where the text is not such a plan.
+PlanText read_plan(const std::string&);
+
+}  // namespace cpu
+}  // namespace rp
