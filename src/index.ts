@@ -46,6 +46,7 @@ export {
 export { experimentConfig } from './resolve-config.js';
 export type * from './training/events.js';
 export { type InitialisationOptions, initialWeights } from './training/initialise.js';
+export { modelOf, type OwnParts } from './training/prepare.js';
 export {
   collectPerClass,
   measureGrasp,

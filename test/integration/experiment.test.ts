@@ -9,7 +9,9 @@ import {
   type ExperimentOptions,
   evaluateCheckpoint,
   experimentConfig,
+  GraphBuilder,
   loadCheckpoint,
+  modelOf,
   RunError,
   resumeExperiment,
   runExperiment,
@@ -210,6 +212,18 @@ describe('an experiment', () => {
     expect(planned.batchSize).toBeLessThan(128);
     expect(planned.batchSize * planned.accumulate).toBe(128);
     expect(notices.join('\n')).toMatch(new RegExp(`taking ${planned.batchSize} × ${planned.accumulate}`));
+  });
+
+  it('trains a network of its own, and goes on with it from the checkpoint alone', async () => {
+    const g = new GraphBuilder('own', [3, 8, 8]);
+    const features = g.convBnRelu(g.input, { out: 6, kernel: 3, stride: 2 });
+    const graph = g.build(g.linear(g.globalAvgPool(features), { out: 4, name: 'fc' }));
+    const model = modelOf('own', graph);
+    const options: ExperimentOptions = { device, arch: 'own', preset: 'cifar' };
+    const whole = await run('whole', options, { model });
+    const stopped = await run('stopped', options, { model, ...stopAfter(7) });
+    const resumed = await resumeExperiment(stopped.run_dir!, { dataset });
+    expect(resumed).toMatchObject({ arch: 'own', weights_sha256: whole.weights_sha256 });
   });
 
   it('takes a ratio policy of its own', async () => {
