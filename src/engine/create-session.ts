@@ -321,9 +321,9 @@ class EngineSession implements Session {
     return withStack(this.#native.write(TENSOR_KINDS[kind], index, typed));
   }
 
-  dispose(): Promise<void> {
+  async dispose(): Promise<void> {
     this.#stream = null;
-    this.#disposed ??= this.#native.dispose();
+    this.#disposed ??= withStack(this.#native.dispose());
     return this.#disposed;
   }
 

@@ -112,6 +112,8 @@ export interface NativeSessions {
   engines(): string[];
   /** The kernels' instruction sets that this processor has, best first; the one in use; cores of this process. */
   cpu(): { isas: string[]; isa: string; cores: number };
+  /** Bytes outside of its heap that V8 has been told of in all. */
+  externalMemory(): number;
   planMemory(
     engine: string,
     model: NativeModel,
