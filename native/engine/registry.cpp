@@ -15,12 +15,8 @@ struct Entry {
 // A back-end that lives in a library of its own has an entry that opens the library (dlopen) and forwards to
 // the `rp_engine_entry` it exports.
 constexpr Entry kEngines[] = {
-#ifdef RP_WITH_CPU_ENGINE
     {"cpu", rp_cpu_engine, nullptr},
-#endif
-#ifdef RP_WITH_REFERENCE_ENGINE
     {"reference", rp_reference_engine, nullptr},
-#endif
     {"cuda", nullptr,
      "--device cuda: this build has no CUDA back-end. Run `npm run build:cuda`, or pass --device cpu."},
 };

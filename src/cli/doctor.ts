@@ -47,8 +47,12 @@ function checkNode(): Check {
 }
 
 function checkTool(name: string, commands: readonly string[], needed: boolean): Check {
-  const found = commands.map(toolVersion).find((version) => version !== null);
-  if (found) return { name, status: 'ok', detail: found };
+  for (const command of commands) {
+    const version = toolVersion(command);
+    if (version === null) continue;
+    // ninja prints its number alone.
+    return { name, status: 'ok', detail: /[a-z]/i.test(version) ? version : `${command} ${version}` };
+  }
   return {
     name,
     status: needed ? 'missing' : 'note',
