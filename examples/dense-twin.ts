@@ -4,7 +4,7 @@
  */
 import { type ExperimentResult, experimentConfig, runExperiment } from 'random-pruning';
 
-const shared = { arch: 'resnet8', data: 'synthetic', seed: 1, maxSteps: 40, batchSize: 32 };
+const shared = { arch: 'resnet8-4', data: 'synthetic', seed: 1, maxSteps: 40, batchSize: 32, threads: 1 };
 
 async function train(sparsity: number): Promise<ExperimentResult> {
   const config = experimentConfig({ ...shared, ...(sparsity > 0 && { ratio: 'uniform', sparsity }) });

@@ -32,7 +32,7 @@ export const model: Model = {
 // A name of one's own has no recipe, so `preset` says which.
 const config = experimentConfig({
   ...{ arch: model.name, preset: 'cifar', ratio: 'uniform', sparsity: 0.5 },
-  ...{ data: 'synthetic', maxSteps: 40, batchSize: 32 },
+  ...{ data: 'synthetic', maxSteps: 40, batchSize: 32, threads: 1 },
 });
 export const result = await runExperiment(config, { model, record: false });
 console.log(`${model.name}: ${model.params} parameters, test loss ${result.final.test_loss}`);

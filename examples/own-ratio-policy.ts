@@ -17,16 +17,17 @@ const inverseRoot: RatioPolicy = {
   densities: (layers, density) => fillBudget(layers, density, ({ numel }) => 1 / Math.sqrt(numel)),
 };
 
-const layers = prunableLayers(buildModel('resnet8').graph);
+const layers = prunableLayers(buildModel('resnet8-4').graph);
 export const densities = layerDensities({ policy: inverseRoot, layers, density: 0.2 });
 for (const [i, { name }] of layers.entries()) console.log(`${name.padEnd(28)} ${densities[i]!.toFixed(4)}`);
 
 const config = experimentConfig({
-  arch: 'resnet8',
+  arch: 'resnet8-4',
   sparsity: 0.8,
   data: 'synthetic',
   maxSteps: 20,
   batchSize: 32,
+  threads: 1,
 });
 export const result = await runExperiment(config, { policy: inverseRoot, record: false });
 console.log(`${result.ratio}: test accuracy ${result.final.test_accuracy}`);

@@ -1,15 +1,16 @@
-/** The shortest run: a sparse ResNet-8 on generated images. `record: false` keeps no run directory. */
+/** The shortest run: a sparse ResNet-8 of width 4 on generated images. `record: false` keeps no run directory. */
 import { experimentConfig, runExperiment } from 'random-pruning';
 
 const config = experimentConfig({
-  arch: 'resnet8',
+  arch: 'resnet8-4',
   ratio: 'erk',
   sparsity: 0.8,
   data: 'synthetic',
   epochs: 1,
-  maxSteps: 60,
+  maxSteps: 30,
   batchSize: 32,
-  logInterval: 20,
+  threads: 1, // enough for a network this small
+  logInterval: 10,
 });
 
 export const losses: number[] = [];

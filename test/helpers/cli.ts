@@ -21,12 +21,13 @@ export async function rp(
     stderr += text;
     onStderr(text);
   };
+  // One thread: networks this small gain nothing from more, and tests run beside each other.
   // RP_DEVICE=reference npm test reruns everything on another engine (STYLE §9).
   const device = process.env.RP_DEVICE ? { RP_DEVICE: process.env.RP_DEVICE } : {};
   const cli = {
     stdout: { write: (text: string) => (stdout += text) },
     stderr: { write },
-    env: { ...device, ...env },
+    env: { RP_THREADS: '1', ...device, ...env },
   };
   const code = await main(argv, cli);
   return { code, stdout, stderr };

@@ -8,7 +8,7 @@ describe('examples', () => {
     const { result, losses } = await import('../../examples/train.js');
     expect(result).toMatchObject({
       status: 'done',
-      steps: 60,
+      steps: 30,
       run_dir: null,
       ratio: 'erk',
       sparsity: 0.8,
