@@ -55,11 +55,13 @@ uint32_t read_u32(const uint8_t* p) {
 // Checks the header of an IDX file of uint8 with `rank` dimensions and that the file ends where they say.
 std::vector<int64_t> idx_dimensions(const NamedBytes& file, int rank) {
   const int64_t header = 4 + 4 * rank;
+  if (file.size >= 4) {
+    const uint32_t magic = read_u32(file.data), expected = 0x0800u + static_cast<uint32_t>(rank);
+    if (magic != expected)
+      throw CorruptError(file.name, 0, "IDX magic number " + std::to_string(expected), std::to_string(magic));
+  }
   if (file.size < header)
     throw CorruptError(file.name, file.size, "an IDX header of " + bytes_text(header), "the end of the file");
-  const uint32_t magic = read_u32(file.data), expected = 0x0800u + static_cast<uint32_t>(rank);
-  if (magic != expected)
-    throw CorruptError(file.name, 0, "IDX magic number " + std::to_string(expected), std::to_string(magic));
   std::vector<int64_t> dimensions;
   int64_t elements = 1;
   for (int i = 0; i < rank; i++) {

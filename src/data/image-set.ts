@@ -112,6 +112,17 @@ export async function proceduralImages(options: {
   lazy?: boolean;
 }): Promise<ImageSet> {
   const { seed, split, count, classes, side, lazy = false } = options;
+  const whole = (name: string, value: number, low: number, high: number) => {
+    if (!Number.isInteger(value) || value < low || value > high) {
+      throw new UsageError(
+        `[procedural images] expected ${name} to be a whole number from ${low} to ${high}, got ${value}.`,
+      );
+    }
+  };
+  whole('seed', seed, 0, Number.MAX_SAFE_INTEGER);
+  whole('count', count, 1, 2 ** 31 - 1);
+  whole('classes', classes, 2, 1000);
+  whole('side', side, 16, 1024);
   return new ImageSet(
     await callNative((addon) =>
       addon.proceduralImages({ seed, test: split === 'test', count, classes, side, lazy }),
