@@ -48,6 +48,8 @@ async function unbiasedToBiased(session: Session, n: number): Promise<void> {
 
 describe.each(engines)('%s', (engine) => {
   const allowed = tolerances[engine];
+  // A sum over millions of elements cancels: float32 is held to a share of the absolute sum, float64 to the norm.
+  const exact = engine === 'reference';
 
   test.each(Object.entries(models))('%s: loss, log-probabilities and gradients', async (key, model) => {
     const expected = golden('fwdbwd').nets[key];
@@ -65,7 +67,15 @@ describe.each(engines)('%s', (engine) => {
       for (const { name, shape, kind } of graph.params) {
         const gradient = await session.read('gradient', name);
         if (kind === 'conv' || kind === 'linear') {
-          layers.push({ name, shape, grad_l2: l2(gradient), grad_sum: sum(gradient) });
+          const size = l2(gradient);
+          const absSum = sum(gradient.map(Math.abs));
+          layers.push({
+            name,
+            shape,
+            grad_l2: size,
+            grad_sum: sum(gradient),
+            sumScale: exact ? size : absSum,
+          });
         } else {
           squares[kind] += l2(gradient) ** 2;
         }
@@ -73,10 +83,10 @@ describe.each(engines)('%s', (engine) => {
       expect(layers.map(({ name, shape }) => ({ name, shape }))).toEqual(
         expected.layers.map(({ name, shape }: { name: string; shape: number[] }) => ({ name, shape })),
       );
-      for (const [l, { name, grad_l2, grad_sum }] of layers.entries()) {
+      for (const [l, { name, grad_l2, grad_sum, sumScale }] of layers.entries()) {
         const layer = expected.layers[l];
         expect(relative(grad_l2, layer.grad_l2), `${name} norm`).toBeLessThan(allowed.norm);
-        expect(relative(grad_sum, layer.grad_sum, layer.grad_l2), `${name} sum`).toBeLessThan(allowed.norm);
+        expect(relative(grad_sum, layer.grad_sum, sumScale), `${name} sum`).toBeLessThan(allowed.norm);
       }
       expect(relative(Math.sqrt(squares.gamma), expected.bn_gamma_grad_l2)).toBeLessThan(allowed.norm);
       expect(relative(Math.sqrt(squares.beta), expected.bn_beta_grad_l2)).toBeLessThan(allowed.norm);
@@ -88,7 +98,7 @@ describe.each(engines)('%s', (engine) => {
       expect(relative(smoothed.nll, expected.loss)).toBeLessThan(allowed.loss);
       const sample = logProbabilities(smoothed.logits, classes)[0]!;
       for (const [c, logP] of expected.log_probs_first10_of_sample0.entries()) {
-        expect(Math.abs(sample[c]! - logP)).toBeLessThan(allowed.loss * Math.max(1, Math.abs(logP)));
+        expect(relative(sample[c]!, logP, 1), `log-probability ${c}`).toBeLessThan(allowed.norm);
       }
     });
   });

@@ -10,9 +10,9 @@ export const engines = (['reference', 'cpu'] as const).filter((name) =>
 );
 
 export interface Tolerance {
-  /** Relative, of losses; absolute, of log-probabilities. */
+  /** Relative, of losses. */
   readonly loss: number;
-  /** Relative, of norms and sums over tensors. */
+  /** Relative, of norms, sums over tensors, and single log-probabilities. */
   readonly norm: number;
   /** Kept weights a layer. */
   readonly count: number;
