@@ -113,7 +113,7 @@ const shape = {
   initialisation: z.strictObject({
     fan: choice(['auto', 'in', 'out'], {
       flag: '--init-fan <mode>',
-      help: "Kaiming fan of the convolutions (default auto: the family's, SPEC 1.6)",
+      help: "Kaiming fan of the convolutions; auto: the family's",
       default: 'auto',
     }),
     scaled: choice(['off', 'global', 'layer'], {

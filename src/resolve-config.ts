@@ -101,7 +101,17 @@ export function sparsityToDensity(sparsity: number): number {
   return Math.round((1 - sparsity) * 1e10) / 1e10;
 }
 
-const planned = ['arch', 'classes', 'imageSize', 'ratio', 'density', 'granularity', 'batchSize', 'device'];
+const planned = [
+  'arch',
+  'classes',
+  'imageSize',
+  'ratio',
+  'density',
+  'granularity',
+  'data',
+  'batchSize',
+  'device',
+];
 
 /** Settings that a stronger layer's setting would otherwise leave standing against its evident meaning. */
 function impliedBy(layer: Settings): Settings {

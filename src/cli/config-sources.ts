@@ -100,15 +100,19 @@ export function addExperimentFlags(command: Command, fields?: readonly string[])
     .option(
       '--set <name=value>',
       'set any field of the configuration; repeatable',
-      (value, before: string[]) => [...before, value],
-      [] as string[],
+      (value, before: string[] = []) => [...before, value],
     )
-    .option('--print-config', 'print the complete configuration as YAML and stop');
+    .option('--print-config', 'print the complete configuration as YAML and stop')
+    .addHelpText(
+      'after',
+      '\nEvery setting is also a variable: RP_EPOCHS=2, RP_INITIALISATION_FAN=out. The stronger source wins:\n' +
+        'defaults < recipe < file < environment < --set < flags.',
+    );
 }
 
 /** The experiment that file, environment and flags describe together. */
 export function experimentOf(command: Command, env: NodeJS.ProcessEnv): ExperimentConfig {
-  const { config, set } = command.opts<{ config?: string; set: string[] }>();
+  const { config, set = [] } = command.opts<{ config?: string; set?: string[] }>();
   const flags = flagLayer(command);
   anchorPaths(flags.values as Record<string, unknown>, process.cwd());
   return resolveConfig([

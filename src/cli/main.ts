@@ -95,5 +95,11 @@ export async function main(argv: readonly string[], cli: Cli): Promise<number> {
 
 const entry = process.argv[1];
 if (entry !== undefined && import.meta.url === pathToFileURL(realpathSync(entry)).href) {
+  // A reader that has seen enough (`rp models | head`) ends neither a run nor its exit code.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+    });
+  }
   process.exitCode = await main(process.argv.slice(2), process);
 }

@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { parse } from 'yaml';
 import { rp, tinyCifar } from '../helpers/cli.js';
 
@@ -273,6 +273,22 @@ describe('rp resume', () => {
       expect(summary).toHaveLength(3);
     },
   );
+
+  it('stops at once, without saving, at the second signal', async () => {
+    const exit = vi.spyOn(process, 'exit').mockImplementation(() => undefined as never);
+    let sent = false;
+    const stopped = await rp(run('twice', '--log-interval', '1'), {}, (text) => {
+      if (sent || !text.includes('step 2/8')) return;
+      sent = true;
+      process.emit('SIGTERM', 'SIGTERM');
+      expect(exit).not.toHaveBeenCalled();
+      process.emit('SIGTERM', 'SIGTERM');
+      expect(exit).toHaveBeenCalledExactlyOnceWith(143);
+    });
+    exit.mockRestore();
+    expect(stopped.code).toBe(143);
+    expect(process.listenerCount('SIGTERM')).toBe(0);
+  });
 
   it('goes on by itself with --resume auto, and starts where nothing is', async () => {
     const started = await rp(run('auto', '--resume', '--max-steps', '2', '-q', '--json'));
