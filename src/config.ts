@@ -6,6 +6,8 @@
  */
 import { z } from 'zod';
 import { type RecipeName, recipes } from '../models/recipes.js';
+import { dataNames } from './data/specs.js';
+import { ratioPolicies } from './ratios/index.js';
 
 /** What a user is told about one value. */
 export interface FieldInfo {
@@ -39,6 +41,8 @@ const choice = <const T extends readonly string[]>(
   info: Omit<FieldInfo, 'expects'> & { default?: T[number] },
 ) => field(z.enum(names), { ...oneOf(names), ...info } as FieldInfo & { default?: T[number] });
 
+const policyNames = ratioPolicies.map(({ name, needs }) => (needs === 'file' ? `${name}:PATH` : name));
+
 /** Flags, files, variables and the type all come from this object, in this order. */
 const shape = {
   arch: field(z.string().min(1), {
@@ -62,7 +66,7 @@ const shape = {
   ratio: field(z.string().min(1), {
     expects: 'the name of a ratio policy, or file:PATH',
     flag: '--ratio <policy>',
-    help: 'layer-wise ratio policy: dense, uniform, uniform_plus, uniform_plus_exact, er, erk, erk_plus, snip, grasp, or file:PATH (densities as JSON or CSV); default erk when a sparsity is given, else dense',
+    help: `layer-wise ratio policy: ${policyNames.join(', ')}; file: densities as JSON or CSV. Default: erk when a sparsity is given, else dense`,
   }),
   density: field(z.number().gt(0).max(1), {
     expects: 'a number in (0, 1]',
@@ -124,10 +128,10 @@ const shape = {
   }),
 
   data: field(z.string().min(1), {
-    expects: 'auto, cifar10, cifar100, fashion-mnist or synthetic',
+    ...oneOf(dataNames),
     flag: '--data <name>',
     env: 'RP_DATASET',
-    help: 'data set: auto, cifar10, cifar100, fashion-mnist, synthetic',
+    help: `data set: ${dataNames.join(', ')}`,
     default: 'auto',
   }),
   dataDir: field(z.string().min(1).nullable(), {

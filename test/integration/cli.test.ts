@@ -1,4 +1,6 @@
 import * as fs from 'node:fs';
+import * as http from 'node:http';
+import type { AddressInfo } from 'node:net';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -124,6 +126,36 @@ describe('rp data', () => {
     expect((await rp(['data', 'list', '--data-dir', directory])).stdout).toMatch(
       /^cifar100 +CIFAR-100 +not here$/m,
     );
+  });
+});
+
+describe('rp data get', () => {
+  it('exits 3 when the server has no such file, and 4 when what it has is another', async () => {
+    const server = http.createServer((request, response) => {
+      if (request.url?.includes('cifar-100')) response.writeHead(404).end();
+      else response.end('not an archive');
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const get = (name: string) => [
+      'data',
+      'get',
+      name,
+      '--data-dir',
+      directory,
+      '--base-url',
+      `http://127.0.0.1:${port}`,
+    ];
+    try {
+      const missing = await rp(get('cifar100'));
+      expect(missing).toMatchObject({ code: 3, stdout: '' });
+      expect(missing.stderr).toContain('got 404');
+      const other = await rp(get('cifar10'));
+      expect(other).toMatchObject({ code: 4, stdout: '' });
+      expect(other.stderr).toContain('c32a1d4ab5d03f1284b67883e8d87530');
+    } finally {
+      server.close();
+    }
   });
 });
 
