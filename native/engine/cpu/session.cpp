@@ -116,14 +116,18 @@ RpMemory Session::memory(const RpModel& model, const RpSessionConfig& config) {
   memory.activations = plan.arena_floats * static_cast<int64_t>(sizeof(float)) +
                        plan.sum_doubles * static_cast<int64_t>(sizeof(double));
   memory.parameters = Parameters::bytes(model, config.programs);
+  int64_t scratch = 0;  // shared by all layers of a team
   for (size_t i = 0; i < plan.graph.convs.size(); i++) {
     const ConvSpec& spec = plan.graph.convs[i];
     const RpParam& param = model.params[spec.weight];
-    memory.parameters +=
-        conv_bytes(spec.shape, mask_of(param), plan.conv_layouts(static_cast<int>(i)), threads_of(config));
+    const ConvLayouts layouts = plan.conv_layouts(static_cast<int>(i));
+    const int64_t held = conv_bytes(spec.shape, mask_of(param), layouts, 0);
+    memory.parameters += held;
+    scratch = std::max(scratch, conv_bytes(spec.shape, mask_of(param), layouts, threads_of(config)) - held);
     // The direction's copy of the streams: the weight once for forward and once for dgrad.
     if (config.programs & RP_PROGRAM_TANGENT) memory.parameters += 2 * param.nnz * int64_t{sizeof(float)};
   }
+  memory.activations += scratch;
   return memory;
 }
 
