@@ -124,7 +124,7 @@ def train(path):
     epochs, batch = config["epochs"], config.get("batch_size", 128)
     optimiser = sgd(model, 0.1)
     for epoch in range(epochs):
-        rate = 0.1 * (0.1 if epoch >= epochs / 2 else 1) * (0.1 if epoch >= epochs * 3 / 4 else 1)
+        rate = 0.1 * 0.1 ** sum(epoch >= milestone for milestone in config["milestones"])
         for group in optimiser.param_groups:
             group["lr"] = rate
         model.train()
