@@ -241,6 +241,47 @@ describe('cpu engine', () => {
     }
   });
 
+  test('statistics keep their digits where the mean is a thousand times the deviation', async () => {
+    const far = graphOf((g) => g.batchNorm(g.input));
+    const n = 72;
+    const { images, labels } = batchOf(far, n);
+    const shifted = rounded(images.map((v, i) => v + [1000, -3000, 0][Math.floor(i / 81) % 3]!));
+    const results = [];
+    for (const engine of ['cpu', 'reference'] as const) {
+      const weights = everyOpWeights(far).map(rounded);
+      results.push(
+        await withSession({ graph: far, engine, batchSize: n }, weights, async (session) => {
+          await session.gradient(engine === 'cpu' ? Float32Array.from(shifted) : shifted, labels);
+          return { gradient: await readAll(session, 'gradient'), running: await readAll(session, 'running') };
+        }),
+      );
+    }
+    const [got, expected] = results;
+    expectClose(got!.running, expected!.running, 1e-6, [...far.buffers], 0);
+    expectClose(got!.gradient, expected!.gradient, 1e-5, [...far.params], 1e-3);
+  });
+
+  test('of equal values in a window the first in row-major order takes the gradient', async () => {
+    const g = new GraphBuilder('ties', [2, 7, 7]);
+    const pooled = g.maxPool(g.input, { kernel: 3, stride: 2, padding: 1 });
+    const ties = g.build(g.linear(pooled, { out: classes, name: 'fc' }));
+    const images = hashUniform(9, 20 * 98).map((u) => Math.floor(3 * u));
+    const labels = Int32Array.from({ length: 20 }, (_, i) => i % classes);
+    const gradients = [];
+    for (const engine of ['cpu', 'reference'] as const) {
+      const options = { graph: ties, engine, batchSize: 20, programs: ['inputGradient'] } as const;
+      gradients.push(
+        await withSession(options, everyOpWeights(ties).map(rounded), async (session) => {
+          const x = engine === 'cpu' ? Float32Array.from(images) : images;
+          return (await session.inputGradient(x, labels)).gradient;
+        }),
+      );
+    }
+    const [got, expected] = gradients;
+    expect(Array.from(got!, (v) => v !== 0)).toEqual(Array.from(expected!, (v) => v !== 0));
+    expectClose([got!], [expected!], 1e-5, [{ name: 'd image' }], 0);
+  });
+
   test('a sparse network trains as its masked dense twin, step by step', async () => {
     const g = new GraphBuilder('twin', [3, 12, 12]);
     let x = g.convBnRelu(g.input, { out: 8, kernel: 3 });

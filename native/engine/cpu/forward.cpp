@@ -122,10 +122,14 @@ void Session::combine_forward(const Step& step, bool update_running_stats) {
       const Parameter& gamma = parameters_[spec.gamma];
       const Parameter& beta = parameters_[spec.beta];
       for (int c = 0; c < spec.channels; c++) {
-        const double g = Parameters::element(gamma, parameters_.values(spec.gamma), c);
+        const double scale =
+            state.inverse_std[c] * Parameters::element(gamma, parameters_.values(spec.gamma), c);
         state.mean_float[c] = static_cast<float>(state.mean[c]);
-        state.scale[c] = static_cast<float>(g * state.inverse_std[c]);
-        state.shift[c] = Parameters::element(beta, parameters_.values(spec.beta), c);
+        state.scale[c] = static_cast<float>(scale);
+        // The shift takes back what rounding the mean to float moved.
+        const double moved = (state.mean_float[c] - state.mean[c]) * scale;
+        state.shift[c] =
+            static_cast<float>(Parameters::element(beta, parameters_.values(spec.beta), c) + moved);
       }
     }
     args.terms[t] = term_of(term);
