@@ -5,7 +5,8 @@
 //   usage: rp_bench_layers SHAPES.txt [--sparsity 0.5,0.9] [--threads N] [--repetitions N] [--filter TEXT]
 //   [--measure]
 //
-// One JSON object a line and layer × sparsity; sparsity 0 is our dense kernel.
+// The first line holds the measured ceilings of the machine; then one JSON object a line and layer ×
+// sparsity, with its share of them. Sparsity 0 is our dense kernel.
 #include <omp.h>
 #include <sys/mman.h>
 
@@ -20,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "ceilings.h"
 #include "cpu/threads.h"
 #include "onednn_peer.h"
 #include "ops/conv.h"
@@ -199,7 +201,8 @@ double verify(const Layer& layer, const Case& c, Tensor& x, Tensor& y, Tensor& d
   return worst;
 }
 
-void bench(const Layer& layer, double sparsity, int repetitions, bool measure, rp::ThreadTeam& team) {
+void bench(const Layer& layer, double sparsity, int repetitions, bool measure,
+           const rp_bench::Ceilings& ceilings, rp::ThreadTeam& team) {
   const ConvShape& s = layer.shape;
   const Case c = draw(s, sparsity, 12345);
   const int64_t nnz = static_cast<int64_t>(c.kept.size());
@@ -251,22 +254,25 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, r
   const double macs = double(layer.images) * s.out_height() * s.out_width() * nnz;
   static const char* const passes[3] = {"forward", "dgrad", "wgrad"};
   std::printf(
-      "{\"layer\":\"%s\",\"images\":%d,\"sparsity\":%g,\"nnz\":%lld,\"threads\":%d,\"error\":%.2g,\"choice\":"
+      "{\"layer\":\"%s\",\"shape\":[%d,%d,%d,%d,%d,%d,%d,%d],\"images\":%d,\"sparsity\":%g,\"nnz\":%lld,"
+      "\"threads\":%d,\"error\":%.2g,\"choice\":"
       "\"%s\","
       "\"kernel\":\"%s\"",
-      layer.name.c_str(), layer.images, sparsity, static_cast<long long>(nnz), team.size(), error,
+      layer.name.c_str(), s.in_channels, s.out_channels, s.in_height, s.in_width, s.kernel_h, s.kernel_w,
+      s.stride, s.padding, layer.images, sparsity, static_cast<long long>(nnz), team.size(), error,
       conv->choice().c_str(), conv->kernel().c_str());
   double total[2] = {0, 0};
   for (int pass = 0; pass < 3; pass++) {
     const Timing mine = summarise(seconds[0][pass]), dense = summarise(seconds[1][pass]);
+    const double gflops = 2e-6 * macs / mine.median;
     total[0] += mine.median;
     total[1] += dense.median;
     std::printf(
         ",\"%s\":{\"ms\":%.4g,\"ms_quartiles\":[%.4g,%.4g],\"onednn_ms\":%.4g,\"onednn_quartiles\":[%.4g,%."
         "4g],"
-        "\"gflops\":%.4g,\"speedup\":%.4g}",
-        passes[pass], mine.median, mine.low, mine.high, dense.median, dense.low, dense.high,
-        2e-6 * macs / mine.median, dense.median / mine.median);
+        "\"gflops\":%.4g,\"of_load_fma\":%.3g,\"of_fma\":%.3g,\"speedup\":%.4g}",
+        passes[pass], mine.median, mine.low, mine.high, dense.median, dense.low, dense.high, gflops,
+        gflops / ceilings.load_fma, gflops / ceilings.fma, dense.median / mine.median);
   }
   std::printf(",\"speedup\":%.4g,\"onednn\":\"%s\"}\n", total[1] / total[0],
               rp_bench::OneDnnPeer::version().c_str());
@@ -310,8 +316,12 @@ int main(int argc, char** argv) {
   }
   rp::ThreadTeam team(threads);
   omp_set_num_threads(team.size());
+  const rp_bench::Ceilings ceilings = rp_bench::measure_ceilings(team.size());
+  std::printf("{\"ceilings\":{\"isa\":\"%s\",\"threads\":%d,\"fma_gflops\":%.4g,\"load_fma_gflops\":%.4g}}\n",
+              rp::isa_name(rp::cpu_isa()), team.size(), ceilings.fma, ceilings.load_fma);
+  std::fflush(stdout);
   for (const Layer& layer : read_shapes(shapes)) {
     if (layer.name.find(filter) == std::string::npos) continue;
-    for (const double sparsity : sparsities) bench(layer, sparsity, repetitions, measure, team);
+    for (const double sparsity : sparsities) bench(layer, sparsity, repetitions, measure, ceilings, team);
   }
 }

@@ -10,6 +10,7 @@ import { Command, CommanderError } from 'commander';
 import { UsageError } from '../errors.js';
 import { suggest } from '../suggest.js';
 import { packageVersion } from '../training/machine.js';
+import { benchVerb } from './bench.js';
 import { buildVerb } from './build.js';
 import { type Cli, Stopped } from './cli.js';
 import { dataVerb } from './data.js';
@@ -21,7 +22,17 @@ import { runVerb } from './run.js';
 import { sparsityVerb } from './sparsity.js';
 
 /** In the order of the help. */
-const verbs = [runVerb, resumeVerb, evalVerb, sparsityVerb, modelsVerb, dataVerb, doctorVerb, buildVerb];
+const verbs = [
+  runVerb,
+  resumeVerb,
+  evalVerb,
+  sparsityVerb,
+  modelsVerb,
+  dataVerb,
+  benchVerb,
+  doctorVerb,
+  buildVerb,
+];
 
 /** Commander's complaint in the words of every other error here: where, what came, what was meant. */
 function usageError(error: CommanderError, command: Command): UsageError {

@@ -1,0 +1,27 @@
+// What one core can do at most, measured: fused multiply-adds from registers, and with one operand of each
+// from L1 (what a sparse convolution does: broadcast a weight, then multiply-add it onto 16 vectors of x).
+#pragma once
+#include <cstdint>
+
+#include "cpu/features.h"
+
+namespace rp_bench {
+// GFLOP/s over all members of a team running at once, each alone on its core.
+struct Ceilings {
+  double fma, load_fma;
+};
+Ceilings measure_ceilings(int threads);
+}  // namespace rp_bench
+
+namespace rp {
+
+struct CeilingKernels {
+  // Both give the number of floating-point operations done; `sink` keeps the work from being dropped.
+  double (*fma)(int64_t rounds, float* sink);
+  // x: 16 KiB, aligned to the vector; w: 16 weights.
+  double (*load_fma)(int64_t rounds, const float* x, const float* w, float* sink);
+};
+
+RP_ISA_TABLE(CeilingKernels, ceiling_kernels)
+
+}  // namespace rp

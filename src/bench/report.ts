@@ -1,0 +1,265 @@
+/** RESULTS.md and the plots, from the results alone. A ratio of FLOPs always stands beside the ratio of times. */
+import { bytesText } from '../units.js';
+import { classMeans, type LayerTiming, type PassTiming } from './layers.js';
+import type { BenchResults } from './results.js';
+import type { Spread } from './statistics.js';
+import { barChart, lineChart } from './svg.js';
+import type { Entry, TrainBench } from './train.js';
+
+type Cell = string | number;
+
+/** A Markdown table; columns of numbers to the right. */
+export function markdownTable(head: readonly string[], rows: readonly (readonly Cell[])[]): string {
+  const right = head.map(
+    (_, i) => rows.length > 0 && rows.every((row) => /^[-\d.,× %–]+$/.test(String(row[i]))),
+  );
+  return [head, right.map((r) => (r ? '--:' : '---')), ...rows]
+    .map((row) => `| ${row.join(' | ')} |\n`)
+    .join('');
+}
+
+/** Three significant digits. */
+export const short = (value: number) =>
+  Math.abs(value) >= 100 ? value.toFixed(0) : String(Number(value.toPrecision(3)));
+const times = (value: number) => `${value.toFixed(2)}×`;
+const percent = (value: number) => `${(100 * value).toFixed(0)} %`;
+const span = ({ median, low, high }: Spread) => `${short(median)} (${short(low)}–${short(high)})`;
+const sparsityOf = (density: number) => Number((1 - density).toFixed(6));
+
+function passCells({
+  ms,
+  ms_quartiles: [low, high],
+  onednn_ms,
+  speedup,
+  gflops,
+  of_load_fma,
+}: PassTiming): Cell[] {
+  return [
+    `${short(ms)} (${short(low)}–${short(high)})`,
+    short(onednn_ms),
+    times(speedup),
+    short(gflops),
+    percent(of_load_fma),
+  ];
+}
+
+function classTable(layers: readonly LayerTiming[]): string {
+  const rows = classMeans(layers).map(({ name, sparsity, layers: count, mean, lowest, goal }) => [
+    name,
+    sparsity,
+    count,
+    times(mean),
+    goal === null ? '' : times(goal),
+    percent(lowest),
+  ]);
+  return markdownTable(['class', 'sparsity', 'layers', 'geometric mean', 'goal', 'lowest ÷ mean'], rows);
+}
+
+function layerTables(layers: readonly LayerTiming[]): string {
+  const head = ['layer', 'sparsity', 'step'];
+  const summary = layers.map((t) => [
+    t.layer,
+    t.sparsity,
+    times(t.speedup),
+    times(t.forward.speedup),
+    times(t.dgrad.speedup),
+    times(t.wgrad.speedup),
+    percent(t.forward.of_load_fma),
+    percent(t.dgrad.of_load_fma),
+    percent(t.wgrad.of_load_fma),
+  ]);
+  const passes = (['forward', 'dgrad', 'wgrad'] as const).flatMap((pass) => [
+    `\n#### ${pass}\n\n`,
+    markdownTable(
+      ['layer', 'sparsity', 'kept', 'ms', 'oneDNN ms', 'speed-up', 'useful GFLOP/s', 'of load-FMA'],
+      layers.map((t) => [t.layer, t.sparsity, t.nnz, ...passCells(t[pass])]),
+    ),
+  ]);
+  const kernels = layers.map((t) => [t.layer, t.sparsity, `\`${t.kernel}\``, `\`${t.choice}\``]);
+  return [
+    'Speed-up over oneDNN, and share of the load-FMA ceiling that each pass reaches:\n\n',
+    markdownTable(
+      [...head, 'forward', 'dgrad', 'wgrad', 'forward of load-FMA', 'dgrad of load-FMA', 'wgrad of load-FMA'],
+      summary,
+    ),
+    '\n<details><summary>Milliseconds (medians, quartiles) and kernels</summary>\n',
+    ...passes,
+    '\n#### Kernel and tiles chosen\n\n',
+    markdownTable(['layer', 'sparsity', 'kernel', 'choice'], kernels),
+    '\n</details>\n',
+  ].join('');
+}
+
+function entryRow(arch: string, entry: Entry, group: number): Cell[] {
+  return [
+    arch,
+    entry.name,
+    span(entry.milliseconds),
+    short(entry.imagesPerSecond),
+    entry.peakBytes === null ? '?' : bytesText(entry.peakBytes),
+    entry.flopsRatio === undefined ? '1' : entry.flopsRatio.toFixed(3),
+    entry.timeRatio === undefined ? '' : entry.timeRatio.toFixed(3),
+    entry.speedup === undefined ? '' : times(entry.speedup),
+    entry.milliseconds.count,
+    group,
+  ];
+}
+
+/** A row a contestant; groups of one network that did not fit in memory together are numbered. */
+export function trainTable(benches: readonly TrainBench[]): string {
+  return markdownTable(
+    [
+      'network',
+      'contestant',
+      'ms a step (quartiles)',
+      'images/s',
+      'peak memory',
+      'FLOPs ÷ dense',
+      'time ÷ our dense',
+      'over the fastest dense fp32 peer',
+      'steps',
+      'group',
+    ],
+    benches.flatMap(({ arch, batchSize, groups }) =>
+      groups.flatMap((group, g) =>
+        group.map((entry) => entryRow(`${arch}, batch ${batchSize}`, entry, g + 1)),
+      ),
+    ),
+  );
+}
+
+function machineLines({ machine, date, ceilings }: BenchResults): string {
+  const { cpu, cores, memoryBytes, platform, isa, node, package: version, git } = machine;
+  const lines = [
+    `${date.slice(0, 10)}, ${cpu}, ${cores} cores, ${bytesText(memoryBytes)}, ${platform}, kernels ${isa}.`,
+    `random-pruning ${version}${git ? ` (${git.slice(0, 12)})` : ''}, Node ${node}.`,
+  ];
+  if (ceilings) {
+    const { threads, fma_gflops, load_fma_gflops, isa: measured } = ceilings;
+    lines.push(
+      `Measured ceilings, ${measured}, ${threads} threads: ${short(fma_gflops)} GFLOP/s multiply-add from registers; ${short(load_fma_gflops)} with one operand from L1 and a broadcast per tile (the ceiling of a sparse kernel).`,
+    );
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+/** bench/RESULTS.md; `plots` are the file names made by `plots`, beside the JSON in `folder`. */
+export function resultsText(results: BenchResults, folder: string, plots: readonly string[]): string {
+  const { layers, train, scaling, commands } = results;
+  const pictures = (prefix: string) =>
+    plots
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => `\n![${name.replace(/\.svg$/, '').replace(/-/g, ' ')}](${folder}/${name})\n`)
+      .join('');
+  const parts = [
+    '# Bench results\n\n',
+    'Written by `npm run bench`. Times are medians with quartiles; contestants took turns on the same cores, after\n',
+    'their numbers were verified. A ratio of FLOPs is arithmetic; only a ratio of times is a speed-up.\n\n',
+    machineLines(results),
+  ];
+  if (train) {
+    const versions = new Set(train.flatMap(({ groups }) => groups.flat().map(({ version }) => version)));
+    const missing = new Set(train.flatMap((bench) => bench.missing));
+    parts.push(
+      `\n## Whole training steps\n\n\`${commands.train}\`, ${train[0]?.threads} threads. ${[...versions].join('; ')}.\n`,
+      ...[...missing].map((sentence) => `\nNot measured: ${sentence}\n`),
+      '\nForward, backward and SGD on one batch held in memory. "Over the fastest dense fp32 peer" divides that peer\'s\n',
+      'time by ours, both of the same group (our own dense step where no peer is installed).\n\n',
+      trainTable(train),
+      pictures('train-'),
+    );
+  }
+  if (layers && layers.length > 0) {
+    parts.push(
+      `\n## Layers\n\n\`${commands.layers}\`, ${layers[0]!.threads} threads, oneDNN ${layers[0]!.onednn} in its best format, same process, caches flushed before each call. A step is forward + input gradient + weight gradient; sparsity 0 is our dense kernel.\n\n`,
+      classTable(layers),
+      pictures('layers-'),
+      '\n### Every layer\n\n',
+      layerTables(layers),
+    );
+  }
+  if (scaling) {
+    parts.push(
+      `\n## Scaling over batch and threads\n\n\`${commands.scaling}\`, ${scaling.ratio} at sparsity ${sparsityOf(scaling.density)}.\n\n`,
+      markdownTable(
+        ['network', 'threads', 'batch', 'our dense, images/s', 'our sparse', 'fastest dense peer', 'peer'],
+        scaling.points.map(({ arch, threads, batchSize, dense, sparse, peer }) => [
+          arch,
+          threads,
+          batchSize,
+          short(dense),
+          short(sparse),
+          peer ? short(peer.imagesPerSecond) : '',
+          peer?.name ?? 'none installed',
+        ]),
+      ),
+      pictures('scaling-'),
+    );
+  }
+  return parts.join('');
+}
+
+/** Charts by file name. */
+export function plots({ layers, train, scaling }: BenchResults): Map<string, string> {
+  const charts = new Map<string, string>();
+  if (layers && layers.length > 0) {
+    const means = classMeans(layers).filter(({ name }) => !name.startsWith('—'));
+    const sparsities = [...new Set(means.map(({ sparsity }) => sparsity))];
+    const names = [...new Set(means.map(({ name }) => name))];
+    charts.set(
+      'layers-speedup.svg',
+      lineChart({
+        title: 'Forward + both gradients over oneDNN dense, geometric mean of a class',
+        xLabel: 'sparsity (0: our dense kernel)',
+        yLabel: 'speed-up',
+        xs: sparsities,
+        series: names.map((name) => ({
+          name,
+          ys: sparsities.map(
+            (sparsity) => means.find((m) => m.name === name && m.sparsity === sparsity)?.mean ?? null,
+          ),
+        })),
+      }),
+    );
+  }
+  for (const { arch, batchSize, threads, groups } of train ?? []) {
+    const [first = [], ...rest] = groups;
+    const entries = [...first, ...rest.flat().filter(({ density }) => density !== undefined)];
+    charts.set(
+      `train-${arch}.svg`,
+      barChart({
+        title: `${arch}: one training step, batch ${batchSize}, ${threads} threads`,
+        yLabel: 'milliseconds',
+        bars: entries.map(({ name, milliseconds: { median, low, high }, kind, density }) => ({
+          name,
+          value: median,
+          low,
+          high,
+          group: kind !== 'ours' ? 'dense peers' : density === undefined ? 'ours, dense' : 'ours, sparse',
+        })),
+      }),
+    );
+  }
+  if (scaling && scaling.points.length > 0) {
+    const labels = scaling.points.map(({ threads, batchSize }) => `${threads}t, ${batchSize}`);
+    const { points } = scaling;
+    charts.set(
+      'scaling-throughput.svg',
+      lineChart({
+        title: `${points[0]!.arch}: images/s over threads and batch`,
+        xLabel: 'threads, batch',
+        yLabel: 'images/s',
+        xs: labels,
+        series: [
+          { name: 'fastest dense peer', ys: points.map(({ peer }) => peer?.imagesPerSecond ?? null) },
+          { name: 'ours, dense', ys: points.map(({ dense }) => dense) },
+          {
+            name: `ours, ${scaling.ratio} ${sparsityOf(scaling.density)}`,
+            ys: points.map(({ sparse }) => sparse),
+          },
+        ],
+      }),
+    );
+  }
+  return charts;
+}
