@@ -137,7 +137,7 @@ function machineLines({ machine, date, ceilings }: BenchResults): string {
   if (ceilings) {
     const { threads, fma_gflops, load_fma_gflops, isa: measured } = ceilings;
     lines.push(
-      `Measured ceilings, ${measured}, ${threads} threads: ${short(fma_gflops)} GFLOP/s multiply-add from registers; ${short(load_fma_gflops)} with one operand from L1 and a broadcast per tile (the ceiling of a sparse kernel).`,
+      `Measured ceilings, ${measured}, ${threads} threads: ${short(fma_gflops)} GFLOP/s multiply-add from registers; ${short(load_fma_gflops)} GFLOP/s with one operand from L1 and a broadcast per tile (the ceiling of a sparse kernel).`,
     );
   }
   return `${lines.join('\n')}\n`;
