@@ -2,7 +2,7 @@
 import { imageSet } from '../../src/data/index.js';
 import { type Loader, type LoaderOptions, openLoader } from '../../src/data/loader.js';
 import { createSession } from '../../src/engine/create-session.js';
-import type { Session, SessionOptions } from '../../src/engine/session.js';
+import type { EngineName, Session, SessionOptions } from '../../src/engine/session.js';
 import { type Graph, GraphBuilder } from '../../src/graph/index.js';
 import { hashValues } from './golden.js';
 
@@ -19,7 +19,8 @@ export async function tinySession(options: Partial<SessionOptions> = {}): Promis
   const graph = options.graph ?? tinyGraph();
   const session = await createSession({
     graph,
-    engine: 'reference',
+    // `RP_DEVICE=cpu npm test` reruns the same files on another engine (STYLE §9).
+    engine: (process.env.RP_DEVICE ?? 'reference') as EngineName,
     batchSize: TINY_BATCH,
     threads: 1,
     ...options,

@@ -230,7 +230,8 @@ describe('memory', () => {
     const one = await session({ programs: ['train'] });
     const plan = planMemory({
       graph: tinyGraph(),
-      engine: 'reference',
+      engine: one.engine,
+      threads: 1,
       batchSize: TINY_BATCH,
       programs: ['train'],
     });
