@@ -17,6 +17,7 @@ async function workerData(then: string, steps = 5) {
   await session.dispose();
   return {
     addon: nativePath(),
+    engine: session.engine,
     model: nativeModel(graph, [], []),
     config: { maxBatch: TINY_BATCH, threads: 2, pin: false, programs: 3 },
     weights,

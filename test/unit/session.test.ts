@@ -330,6 +330,17 @@ describe('errors', () => {
     expect(() => planMemory(options as SessionOptions)).toThrow(expected);
   });
 
+  it('of native code have the stack of the call', async () => {
+    const call = createSession({ ...base, engine: 'cpu', plan: 'no plan' });
+    const error = (await call.then(
+      () => null,
+      (thrown: unknown) => thrown,
+    )) as Error;
+    expect(error.message).toContain('plan');
+    expect(error.stack).toContain('session.test.ts');
+    expect(error.stack).toContain(error.message);
+  });
+
   it('says what is wrong with a call', async () => {
     const one = await session({ programs: ['train'] });
     const { images, labels } = tinyBatch();
