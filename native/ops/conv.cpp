@@ -30,7 +30,7 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
            scratch * threads;
   }
   // 4 bytes of offset and 4 of value a nonzero, 8 for dgrad; ends: at worst a block a channel.
-  const int64_t phases = std::min(int64_t{s.stride} * s.stride, taps + 3);
+  const int64_t phases = int64_t{s.stride} * s.stride;
   return mask.nnz * (layouts.has_dgrad ? 16 : 8) +
          4 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +
          4 * int64_t{s.out_channels + 1} * (layouts.has_dgrad ? 1 + phases : 1) + tiles + scratch * threads;

@@ -1,6 +1,7 @@
 // The conv2d kernels, compiled once per instruction set (cpu/simd.h): no std:: here.
 #include "cpu/simd.h"
 #include "ops/conv2d/conv2d.h"
+#include "ops/store_tile.h"
 
 namespace rp {
 namespace RP_ISA {
@@ -15,8 +16,10 @@ constexpr int kLine = 64;                             // bytes of one position: 
 template <int kHeight, int kWidth, int kStep, int kOutputs>
 RP_INLINE void gather_outputs(const DenseGatherArgs& args, const float* weights, float* partial, char* out) {
   constexpr int kTile = kHeight * kWidth;
-  const bool first = args.flags & kFirstBlock, last = args.flags & kLastBlock;
-  const int64_t x_row = args.x_row;
+  const uint32_t flags = args.flags;
+  const bool first = flags & kFirstBlock, last = flags & kLastBlock;
+  const int64_t x_row = args.x_row, y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
+  const int32_t *begin = args.list, *end = begin + 2 * int64_t{args.count};
   for (int lane = 0; lane < 16; lane += kLanes) {
     Vec sum[kOutputs][kTile];
 #pragma GCC unroll 4
@@ -26,9 +29,8 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, const float* weights,
         sum[o][t] = first ? zero() : load(partial + (o * kTile + t) * 16 + lane);
     }
     const char* x = args.x + lane * 4;
-    const int32_t* end = args.list + 2 * int64_t{args.count};
 #pragma GCC unroll 1
-    for (const int32_t* entry = args.list; entry < end; entry += 2) {
+    for (const int32_t* entry = begin; entry < end; entry += 2) {
       const char* p = x + entry[0];
       const float* w = weights + int64_t{entry[1]} * kOutputs;
       Vec wv[kOutputs];
@@ -38,7 +40,8 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, const float* weights,
       for (int h = 0; h < kHeight; h++) {
 #pragma GCC unroll 16
         for (int c = 0; c < kWidth; c++) {
-          const Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine));
+          Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine));
+          keep(xv);  // in a register: the compiler would load it once an output
 #pragma GCC unroll 4
           for (int o = 0; o < kOutputs; o++) {
             sum[o][h * kWidth + c] = fmadd(wv[o], xv, sum[o][h * kWidth + c]);
@@ -52,27 +55,11 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, const float* weights,
     }
 #pragma GCC unroll 4
     for (int o = 0; o < kOutputs; o++) {
-      if (!last) {
+      if (last) {
+        store_tile<kHeight, kWidth>(sum[o], out + o * y_channel + lane * 4, y_row, y_col, flags);
+      } else {
 #pragma GCC unroll 16
         for (int t = 0; t < kTile; t++) store(partial + (o * kTile + t) * 16 + lane, sum[o][t]);
-        continue;
-      }
-      char* row = out + o * args.y_channel + lane * 4;
-#pragma GCC unroll 16
-      for (int h = 0; h < kHeight; h++) {
-        char* y = row;
-#pragma GCC unroll 16
-        for (int c = 0; c < kWidth; c++, y += args.y_col) {
-          float* to = reinterpret_cast<float*>(y);
-          const Vec s = sum[o][h * kWidth + c];
-          if (args.flags & kStreamOut) {
-            stream(to, s);
-          } else {
-            store(to, args.flags & kAddOut ? load(to) + s : s);
-          }
-        }
-        row += args.y_row;
-        RP_OPAQUE(row);
       }
     }
   }
@@ -118,25 +105,29 @@ RP_INLINE void wgrad_group(const DenseWgradArgs& args, const char* dy, const int
 #pragma GCC unroll 8
     for (int k = 0; k < kTaps; k++) sum[o][k] = load(sums + (o * kTaps + k) * kLanes);
   }
+  // General registers are scarce: one a tap, one index for all of them, and two for the outputs.
   const char* p[kTaps];
 #pragma GCC unroll 8
-  for (int k = 0; k < kTaps; k++) p[k] = args.x + offsets[k];
-  const char* d[kOutputs];
-#pragma GCC unroll 4
-  for (int o = 0; o < kOutputs; o++) d[o] = dy + o * args.dy_channel;
+  for (int k = 0; k < kTaps; k++) {
+    p[k] = args.x + offsets[k];
+    RP_OPAQUE(p[k]);
+  }
+  const int64_t dy_channel = args.dy_channel, x_col = args.x_col;
   for (int h = 0; h < args.height; h++) {
-    int64_t at_x = h * args.x_row, at_dy = h * args.dy_row;
-    const int64_t end = at_dy + args.width * int64_t{kLine};
+    int64_t at = h * args.x_row;
+    const char *d = dy + h * args.dy_row, *end = d + args.width * int64_t{kLine};
 #pragma GCC unroll 1
-    for (; at_dy < end; at_dy += kLine, at_x += args.x_col) {
+    for (; d < end; d += kLine, at += x_col) {
 #pragma GCC unroll 4
       for (int lane = 0; lane < kLine; lane += kLanes * 4) {
         Vec dv[kOutputs];
 #pragma GCC unroll 4
-        for (int o = 0; o < kOutputs; o++) dv[o] = load(reinterpret_cast<const float*>(d[o] + at_dy + lane));
+        for (int o = 0; o < kOutputs; o++)
+          dv[o] = load(reinterpret_cast<const float*>(d + o * dy_channel + lane));
 #pragma GCC unroll 8
         for (int k = 0; k < kTaps; k++) {
-          const Vec xv = load(reinterpret_cast<const float*>(p[k] + at_x + lane));
+          Vec xv = load(reinterpret_cast<const float*>(p[k] + at + lane));
+          keep(xv);
 #pragma GCC unroll 4
           for (int o = 0; o < kOutputs; o++) sum[o][k] = fmadd(dv[o], xv, sum[o][k]);
         }

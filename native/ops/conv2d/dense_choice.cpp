@@ -15,7 +15,7 @@ constexpr TileShape kShapes[] = {
 constexpr int kShapeCount = sizeof kShapes / sizeof *kShapes;
 constexpr int kBlockLines[] = {240, 400};
 // Positions of a wgrad tile: enough to pay for loading and storing the sums, few enough for L1.
-constexpr int kWgradPositions[] = {32, 64, 16};
+constexpr int kWgradPositions[] = {64, 32, 16};
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 #include "ops/sparse_conv2d/sparse_conv2d.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "core/error.h"
@@ -13,6 +14,7 @@
 #include "ops/conv_choice.h"
 #include "ops/conv_gather.h"
 #include "ops/conv_kinds.h"
+#include "ops/conv_model.h"
 #include "ops/conv_pass.h"
 #include "ops/sparse_conv2d/sparse_choice.h"
 #include "ops/sparse_conv2d/sparse_lists.h"
@@ -78,7 +80,7 @@ class SparseConv final : public ConvLayer {
   void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add,
              ThreadTeam& team) const override {
     for (size_t p = 0; p < dgrad_.size(); p++) {
-      if (add && dgrad_lists_[p].list.empty()) continue;
+      if (add && dgrad_lists_[p].empty()) continue;
       const GatherRun run{dgrad_[p], dgrad_tilings_[p], choices_.dgrad, 1, dy, dx, blocks};
       gather(run, dgrad_lists_[p], true, weights, add, team);
     }
@@ -159,6 +161,15 @@ class SparseConv final : public ConvLayer {
       const int32_t* ends = list_.ends_of(b);
       for (int o = 0; o < list_.outputs; o++) longest_ = std::max(longest_, ends[o + 1] - ends[o]);
     }
+    // All images pass over a group of outputs × channels, so a tile streams outputs · positions lines of dy
+    // and channels · lines of x, while outputs · channels is bound by the sums held: least when the two are
+    // equal.
+    const double per_pair =
+        std::max(1e-6, static_cast<double>(nnz_) / shape_.out_channels / shape_.in_channels);
+    const double halo = static_cast<double>(lines_of(forward_, choice)) / (choice.height * choice.width);
+    const double pairs = static_cast<double>(sums_capacity()) / per_pair;
+    const double balanced = std::sqrt(pairs * halo);
+    wgrad_outputs_ = static_cast<int>(std::clamp(balanced, 16.0, 1e6));
   }
 
   // The pass with most taps stands for all phases.
@@ -201,7 +212,8 @@ class SparseConv final : public ConvLayer {
   std::vector<SparseList> dgrad_lists_;
   Tiling forward_tiling_, wgrad_tiling_;
   std::vector<Tiling> dgrad_tilings_;
-  int32_t longest_ = 0;  // nonzeros of one output in one block, at most
+  int32_t longest_ = 0;    // nonzeros of one output in one block, at most
+  int wgrad_outputs_ = 1;  // outputs whose sums are held together
 };
 
 void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
@@ -217,7 +229,7 @@ void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, b
     float* sums = scratch_->member(member);
     int32_t* cursors = reinterpret_cast<int32_t*>(sums + std::min(sums_capacity(), nnz_) * kernels_.lanes);
     for (int begin = member == 0 ? 0 : split(member); begin < last;) {
-      // As many outputs as keep the sums of any one channel block within capacity.
+      // The sums of any one channel block must fit; beyond that, few enough outputs to balance traffic.
       int end = begin + 1;
       const auto fits = [&](int outputs_end) {
         for (int b = 0; b < list_.blocks; b++) {
@@ -226,7 +238,7 @@ void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, b
         }
         return true;
       };
-      while (end < last && fits(end + 1)) end++;
+      while (end < last && end - begin < wgrad_outputs_ && fits(end + 1)) end++;
       wgrad_outputs(x, dy, dw, blocks, add, begin, end, sums, cursors);
       begin = end;
     }
@@ -274,6 +286,15 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
         if (prefetch) {
           prefetch_tile(prefetched, x_of(next) + channel * lx.channel_stride * 4, x_row, next,
                         std::min<int>(list_.channels, shape_.in_channels - channel));
+          // dy of the next tile: a share of the outputs beside each channel block.
+          const int outputs = end - begin, groups = to - from;
+          for (int o = begin + outputs * (b - from) / groups; o < begin + outputs * (b - from + 1) / groups;
+               o++) {
+            const float* line = dy + dy_.at(next.block, o, next.row, next.col);
+            for (int h = 0; h < next.height; h++, line += dy_row / 4) {
+              for (int w = 0; w < next.width; w++) __builtin_prefetch(line + w * kImagesPerBlock, 0, 2);
+            }
+          }
         }
         kernel(args);
         args.sums += int64_t{count(b)} * kernels_.lanes;

@@ -17,6 +17,9 @@
 
 namespace rp {
 
+// Pairs are followed by so many more, which are only looked at to prefetch.
+constexpr int kIndexAhead = 16;
+
 struct SparseGatherArgs {
   const char* x;  // tile's first position, first channel of the channel block
   int64_t x_row;  // bytes between the tile's rows

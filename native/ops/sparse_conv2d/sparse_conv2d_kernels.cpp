@@ -5,6 +5,7 @@
 // keep one register per row and spill (10-25 % slower).
 #include "cpu/simd.h"
 #include "ops/sparse_conv2d/sparse_conv2d.h"
+#include "ops/store_tile.h"
 
 namespace rp {
 namespace RP_ISA {
@@ -21,10 +22,12 @@ constexpr int kLine = 64;  // bytes of one position: sixteen images
 template <int kHeight, int kWidth, int kStep, bool kIndexed>
 void gather(const SparseGatherArgs& args) {
   constexpr int kTile = kHeight * kWidth;
-  const bool first = args.flags & kFirstBlock, last = args.flags & kLastBlock;
+  const uint32_t flags = args.flags;
+  const bool first = flags & kFirstBlock, last = flags & kLastBlock;
   const int32_t* list = args.list;
   const float* weights = args.weights;
-  const int64_t x_row = args.x_row;
+  const int64_t x_row = args.x_row, y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
+  char* y = args.y;
   int32_t begin = args.ends[0];
   for (int o = 0; o < args.outputs; o++) {
     const int32_t end = args.ends[o + 1];
@@ -42,6 +45,9 @@ void gather(const SparseGatherArgs& args) {
       const char* x = args.x + lane * 4;
 #pragma GCC unroll 1
       for (int32_t j = begin; j < end; j++) {
+        // Indices advance along as many lines as the block has channels: too many for the hardware
+        // prefetcher.
+        if (kIndexed) prefetch(weights + list[2 * (j + kIndexAhead) + 1]);
         const Vec w = broadcast(weights[kIndexed ? list[2 * j + 1] : j]);
         const char* p = x + list[kIndexed ? 2 * j : j];
 #pragma GCC unroll 16
@@ -62,29 +68,7 @@ void gather(const SparseGatherArgs& args) {
         for (int t = 0; t < kTile; t++) store(partial + t * 16, sum[t]);
         continue;
       }
-      char* row = args.y + o * args.y_channel + lane * 4;
-      const int64_t y_col = args.y_col;
-#pragma GCC unroll 16
-      for (int h = 0; h < kHeight; h++) {
-        char* y = row;
-        if (args.flags & kStreamOut) {
-#pragma GCC unroll 16
-          for (int c = 0; c < kWidth; c++, y += y_col)
-            stream(reinterpret_cast<float*>(y), sum[h * kWidth + c]);
-        } else if (args.flags & kAddOut) {
-#pragma GCC unroll 16
-          for (int c = 0; c < kWidth; c++, y += y_col) {
-            float* out = reinterpret_cast<float*>(y);
-            store(out, load(out) + sum[h * kWidth + c]);
-          }
-        } else {
-#pragma GCC unroll 16
-          for (int c = 0; c < kWidth; c++, y += y_col)
-            store(reinterpret_cast<float*>(y), sum[h * kWidth + c]);
-        }
-        row += args.y_row;
-        RP_OPAQUE(row);
-      }
+      store_tile<kHeight, kWidth>(sum, y + o * y_channel + lane * 4, y_row, y_col, flags);
     }
     begin = end;
   }

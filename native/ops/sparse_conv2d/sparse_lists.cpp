@@ -1,5 +1,7 @@
 #include "ops/sparse_conv2d/sparse_lists.h"
 
+#include "ops/sparse_conv2d/sparse_conv2d.h"
+
 namespace rp {
 namespace {
 
@@ -81,7 +83,7 @@ std::vector<SparseList> dgrad_lists(const ConvShape& s, const MaskView& mask,
   std::vector<std::vector<int32_t>> cursors;
   for (SparseList& list : lists) {
     accumulate(&list);
-    list.list.resize(2 * static_cast<size_t>(list.ends.back()));
+    list.list.resize(2 * (static_cast<size_t>(list.ends.back()) + kIndexAhead));
     cursors.push_back(list.ends);
   }
   std::vector<int32_t> stream = forward.ends;

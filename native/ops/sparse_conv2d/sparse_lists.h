@@ -18,9 +18,10 @@ struct SparseList {
   int channels = 1;  // input channels a block
   int blocks = 0, outputs = 0;
   std::vector<int32_t> ends;  // [blocks][outputs + 1]
-  std::vector<int32_t> list;  // nnz offsets in bytes, or 2 · nnz
+  std::vector<int32_t> list;  // nnz offsets in bytes, or nnz + kIndexAhead pairs
 
   const int32_t* ends_of(int block) const { return ends.data() + int64_t{block} * (outputs + 1); }
+  bool empty() const { return ends.back() == 0; }
   int64_t bytes() const { return 4 * static_cast<int64_t>(ends.capacity() + list.capacity()); }
 };
 
