@@ -116,16 +116,26 @@ RP_INLINE void keep(Vec&) {}
 
 #endif
 
+#if defined(RP_ISA_AVX512) || defined(RP_ISA_AVX2)
+RP_INLINE float horizontal_sum_of_4(__m128 v) {
+  v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+  return _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)));
+}
+RP_INLINE float horizontal_sum_of_8(__m256 v) {
+  return horizontal_sum_of_4(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)));
+}
+#endif
+
 // Sum over the lanes, in a fixed order (pairwise halves).
 RP_INLINE float horizontal_sum(Vec v) {
-  float lanes[kLanes] __attribute__((aligned(64)));
-  store(lanes, v);
-#pragma GCC unroll 4
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-#pragma GCC unroll 8
-    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
+#if defined(RP_ISA_AVX512)
+  const __m256i upper = _mm512_maskz_extracti64x4_epi64(0xf, _mm512_castps_si512(v), 1);
+  return horizontal_sum_of_8(_mm256_add_ps(_mm512_castps512_ps256(v), _mm256_castsi256_ps(upper)));
+#elif defined(RP_ISA_AVX2)
+  return horizontal_sum_of_8(v);
+#else
+  return (v[0] + v[2]) + (v[1] + v[3]);
+#endif
 }
 
 RP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }     // to L1

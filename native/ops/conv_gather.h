@@ -37,12 +37,18 @@ inline int64_t gather_scratch(const ConvPass& pass, const Tiling& tiling, const 
   return choice.channels >= pass.inputs() ? 0 : int64_t{64} * tiling.largest() * pass.outputs();
 }
 
-inline void prefetch_tile(const GatherRun& run, const char* x, int64_t x_row, const TileItem& tile,
-                          int channels) {
-  const int64_t step = int64_t{64} * run.pass.x_step, channel = run.pass.x.channel_stride * 4;
-  for (int h = 0; h < tile.height; h++) {
-    for (int c = 0; c < channels; c++) {
-      for (int w = 0; w < tile.width; w++) __builtin_prefetch(x + h * x_row + c * channel + w * step, 0, 2);
+// Lines of channels [begin, end) of a tile; strides in floats.
+struct TileLines {
+  int begin, end;
+  int64_t channel, row, col;
+};
+
+// Into L2.
+inline void prefetch_lines(const float* tile, const TileLines& lines, const TileItem& item) {
+  for (int h = 0; h < item.height; h++) {
+    for (int c = lines.begin; c < lines.end; c++) {
+      const float* line = tile + h * lines.row + c * lines.channel;
+      for (int w = 0; w < item.width; w++) __builtin_prefetch(line + w * lines.col, 0, 2);
     }
   }
 }
@@ -56,9 +62,9 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   const int64_t items = run.tiling.items(run.blocks);
   const int64_t x_row = 4 * (run.choice.across_blocks ? lx.block_stride : lx.row_stride * pass.x_step);
   const int64_t y_row = 4 * (run.choice.across_blocks ? ly.block_stride : ly.row_stride * pass.y_step);
+  const int64_t x_col = int64_t{kImagesPerBlock} * pass.x_step;
   const auto x_of = [&](const TileItem& tile) {
-    return reinterpret_cast<const char*>(
-        run.x + lx.at(tile.block, 0, tile.row * pass.x_step, tile.col * pass.x_step));
+    return run.x + lx.at(tile.block, 0, tile.row * pass.x_step, tile.col * pass.x_step);
   };
 
   // Few tiles: outputs are split as well. Every value is still computed by one thread in one order.
@@ -83,13 +89,13 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
       place.col = tile.col;
       place.height = tile.height;
       place.width = tile.width;
-      const char* x = x_of(tile);
+      const char* x = reinterpret_cast<const char*>(x_of(tile));
       place.y =
           reinterpret_cast<char*>(run.y + ly.at(tile.block, place.output, tile.row * pass.y_step + pass.y_row,
                                                 tile.col * pass.y_step + pass.y_col));
       const bool prefetch = run.choice.prefetch && index + parts < end;
       const TileItem next = prefetch ? run.tiling.item(index / parts + 1, run.blocks) : tile;
-      const char* next_x = x_of(next);
+      const float* next_x = x_of(next);
       for (int b = 0; b < channel_blocks; b++) {
         const int64_t channel = int64_t{b} * run.choice.channels;
         place.channel_block = b;
@@ -97,8 +103,9 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         place.last = b == channel_blocks - 1;
         place.x = x + channel * lx.channel_stride * 4;
         if (prefetch) {
-          prefetch_tile(run, next_x + channel * lx.channel_stride * 4, x_row, next,
-                        std::min<int>(run.choice.channels, pass.inputs() - channel));
+          const int end_channel = std::min<int>(channel + run.choice.channels, pass.inputs());
+          prefetch_lines(next_x,
+                         {static_cast<int>(channel), end_channel, lx.channel_stride, x_row / 4, x_col}, next);
         }
         call(place);
       }

@@ -17,6 +17,39 @@ struct TileShape {
   int height, width;
 };
 
+// The rectangle of a pass's taps: its rows and its columns, in the order of the taps.
+inline std::vector<int> tap_rows(const ConvPass& pass) {
+  std::vector<int> rows;
+  for (const PassTap& tap : pass.taps) {
+    if (rows.empty() || rows.back() != tap.dr) rows.push_back(tap.dr);
+  }
+  return rows;
+}
+inline std::vector<int> tap_cols(const ConvPass& pass) {
+  std::vector<int> cols;
+  for (const PassTap& tap : pass.taps) {
+    if (tap.dr == pass.taps.front().dr) cols.push_back(tap.ds);
+  }
+  return cols;
+}
+
+// [begin, end) of the taps that meet [0, extent) from some of `count` positions, `step` apart. Taps are
+// monotonic, and so is what they reach.
+inline void reached_taps(const std::vector<int>& taps, int position, int count, int step, int extent,
+                         int* begin, int* end) {
+  const auto meets = [&](int tap) {
+    for (int i = 0; i < count; i++) {
+      const int at = (position + i) * step + tap;
+      if (at >= 0 && at < extent) return true;
+    }
+    return false;
+  };
+  *begin = 0;
+  *end = static_cast<int>(taps.size());
+  while (*begin < *end && !meets(taps[*begin])) ++*begin;
+  while (*end > *begin && !meets(taps[*end - 1])) --*end;
+}
+
 // Lines of x that one channel of a tile touches, counting each column that some tap reaches.
 inline int lines_of(const ConvPass& pass, const TileChoice& c) {
   int r0 = 0, r1 = 0, s0 = 0, s1 = 0;
@@ -51,7 +84,7 @@ inline std::vector<TileChoice> ranked(std::vector<TileCandidate>& candidates) {
   return choices;
 }
 
-// Σ over the tiles of cost(positions of the tile).
+// Σ over the tiles of cost(tile).
 template <class Cost>
 double total_cost(const ConvPass& pass, const TileChoice& choice, const HasTile& has, int blocks,
                   const Cost& cost) {
@@ -60,7 +93,7 @@ double total_cost(const ConvPass& pass, const TileChoice& choice, const HasTile&
   double sum = 0;
   for (int64_t i = 0; i < tiling.items(sample); i++) {
     const TileItem item = tiling.item(i, sample);
-    sum += cost(item.height * item.width);
+    sum += cost(item);
   }
   return sum / sample;
 }

@@ -105,16 +105,14 @@ class DenseConv final : public ConvLayer {
     const bool stream = !add && run.choice.stream && kernels_.lanes == kImagesPerBlock;
     const uint32_t out = add ? kAddOut : stream ? kStreamOut : 0;
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
-      const DenseList::View entries = list.of(place);
       DenseGatherArgs args;
+      list.terms(place, args.terms);
       args.x = place.x;
       args.x_row = place.x_row;
       args.y = place.y;
       args.y_row = place.y_row;
       args.y_col = place.y_col;
       args.y_channel = place.y_channel;
-      args.list = entries.entries;
-      args.count = entries.count;
       args.k_count = list.k_count(place.channel_block);
       args.weights = weights + list.weights_begin(place.channel_block) + place.output * args.k_count;
       args.partial = place.partial;
@@ -225,8 +223,15 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
           for (int c = 0; c < channels; c++) {
             const float* from =
                 values + first * output_stride + (b * int64_t{list.channels()} + c) * input_stride;
-            for (int t = 0; t < taps; t++) {
-              for (int64_t o = 0; o < size; o++) *out++ = from[o * output_stride + pass.taps[t].index];
+            if (size == kOutputGroup) {
+              for (int t = 0; t < taps; t++, out += kOutputGroup) {
+                const float* value = from + pass.taps[t].index;
+                for (int o = 0; o < kOutputGroup; o++) out[o] = value[o * output_stride];
+              }
+            } else {
+              for (int t = 0; t < taps; t++) {
+                for (int64_t o = 0; o < size; o++) *out++ = from[o * output_stride + pass.taps[t].index];
+              }
             }
           }
         }

@@ -14,13 +14,19 @@ namespace rp {
 
 constexpr int kOutputGroup = 3;
 
+struct DenseTerms {
+  const int32_t* entries;  // count pairs {byte offset, k}
+  int count;
+};
+
 struct DenseGatherArgs {
   const char* x;  // tile's first position, first channel of the channel block
   int64_t x_row;  // bytes between the tile's rows
   char* y;        // tile's first position, first of the outputs
   int64_t y_row, y_col, y_channel;
-  const int32_t* list;  // count pairs {byte offset, k}
-  int count;
+  // For all columns; for all but the first, where that one sees the border; for all but the last. A tile of
+  // one column has the first kind only.
+  DenseTerms terms[3];
   const float* weights;  // [outputs / 3][k_count][3], then [k_count][outputs % 3]
   int64_t k_count;
   float* partial;  // [outputs][height·width][16]

@@ -13,13 +13,43 @@ constexpr int kLine = 64;                             // bytes of one position: 
 
 // ---- gather
 
+// The terms of one list, for columns [kFrom, kTo) of the tile.
+template <int kHeight, int kWidth, int kStep, int kOutputs, int kFrom, int kTo>
+RP_INLINE void gather_terms(const DenseTerms& terms, const char* x, int64_t x_row, const float* weights,
+                            Vec (&sum)[kOutputs][kHeight * kWidth]) {
+  const int32_t* end = terms.entries + 2 * int64_t{terms.count};
+#pragma GCC unroll 1
+  for (const int32_t* entry = terms.entries; entry < end; entry += 2) {
+    const char* p = x + entry[0];
+    const float* w = weights + int64_t{entry[1]} * kOutputs;
+    Vec wv[kOutputs];
+#pragma GCC unroll 4
+    for (int o = 0; o < kOutputs; o++) wv[o] = broadcast(w[o]);
+#pragma GCC unroll 16
+    for (int h = 0; h < kHeight; h++) {
+#pragma GCC unroll 16
+      for (int c = kFrom; c < kTo; c++) {
+        Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine));
+        keep(xv);  // in a register: the compiler would load it once an output
+#pragma GCC unroll 4
+        for (int o = 0; o < kOutputs; o++) {
+          sum[o][h * kWidth + c] = fmadd(wv[o], xv, sum[o][h * kWidth + c]);
+        }
+      }
+      if (h + 1 < kHeight) {
+        p += x_row;
+        RP_OPAQUE(p);
+      }
+    }
+  }
+}
+
 template <int kHeight, int kWidth, int kStep, int kOutputs>
 RP_INLINE void gather_outputs(const DenseGatherArgs& args, const float* weights, float* partial, char* out) {
   constexpr int kTile = kHeight * kWidth;
   const uint32_t flags = args.flags;
   const bool first = flags & kFirstBlock, last = flags & kLastBlock;
   const int64_t x_row = args.x_row, y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
-  const int32_t *begin = args.list, *end = begin + 2 * int64_t{args.count};
   for (int lane = 0; lane < 16; lane += kLanes) {
     Vec sum[kOutputs][kTile];
 #pragma GCC unroll 4
@@ -29,29 +59,10 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, const float* weights,
         sum[o][t] = first ? zero() : load(partial + (o * kTile + t) * 16 + lane);
     }
     const char* x = args.x + lane * 4;
-#pragma GCC unroll 1
-    for (const int32_t* entry = begin; entry < end; entry += 2) {
-      const char* p = x + entry[0];
-      const float* w = weights + int64_t{entry[1]} * kOutputs;
-      Vec wv[kOutputs];
-#pragma GCC unroll 4
-      for (int o = 0; o < kOutputs; o++) wv[o] = broadcast(w[o]);
-#pragma GCC unroll 16
-      for (int h = 0; h < kHeight; h++) {
-#pragma GCC unroll 16
-        for (int c = 0; c < kWidth; c++) {
-          Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine));
-          keep(xv);  // in a register: the compiler would load it once an output
-#pragma GCC unroll 4
-          for (int o = 0; o < kOutputs; o++) {
-            sum[o][h * kWidth + c] = fmadd(wv[o], xv, sum[o][h * kWidth + c]);
-          }
-        }
-        if (h + 1 < kHeight) {
-          p += x_row;
-          RP_OPAQUE(p);
-        }
-      }
+    gather_terms<kHeight, kWidth, kStep, kOutputs, 0, kWidth>(args.terms[0], x, x_row, weights, sum);
+    if constexpr (kWidth > 1) {
+      gather_terms<kHeight, kWidth, kStep, kOutputs, 1, kWidth>(args.terms[1], x, x_row, weights, sum);
+      gather_terms<kHeight, kWidth, kStep, kOutputs, 0, kWidth - 1>(args.terms[2], x, x_row, weights, sum);
     }
 #pragma GCC unroll 4
     for (int o = 0; o < kOutputs; o++) {

@@ -14,8 +14,9 @@ constexpr TileShape kShapes[] = {
 };
 constexpr int kShapeCount = sizeof kShapes / sizeof *kShapes;
 constexpr int kBlockLines[] = {240, 400};
-// Positions of a wgrad tile: enough to pay for loading and storing the sums, few enough for L1.
+// Positions of a wgrad tile: many pay for loading and storing the sums, few leave x of a group of taps in L1.
 constexpr int kWgradPositions[] = {64, 32, 16};
+constexpr int kTapGroup = 8;
 
 }  // namespace
 
@@ -27,6 +28,7 @@ bool has_dense_wgrad(int height, int width) { return height <= 64 && width <= 64
 
 std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const HasTile& has, int blocks) {
   const double weights = static_cast<double>(pass.inputs()) * std::max<size_t>(pass.taps.size(), 1);
+  const std::vector<int> rows = tap_rows(pass);
   std::vector<TileCandidate> candidates;
   for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
     const int lines = lines_of(pass, choice);
@@ -40,11 +42,16 @@ std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const HasTile
       choice.prefetch = pass.x.block_stride * 4 * blocks > kL2Bytes;
       choice.stream = pass.y.block_stride * 4 * blocks > 8 * kL2Bytes;
       const double memory = memory_factor(lines * channels);
-      const double cost = total_cost(pass, choice, has, blocks, [&](int positions) {
-        const int sums = kOutputGroup * positions;
-        // A k: its multiply-adds, or its loads where these are more. A block of three outputs: loop and sums.
-        return weights * std::max<double>(sums, (kOutputGroup + positions) * memory + 1) +
-               count * (20.0 + 2.0 * sums);
+      const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
+        const int sums = kOutputGroup * tile.height * tile.width;
+        int row_begin, row_end;
+        reached_taps(rows, tile.row, choice.across_blocks ? 1 : tile.height, pass.x_step, pass.x.height,
+                     &row_begin, &row_end);
+        const double reached = rows.empty() ? 0 : static_cast<double>(row_end - row_begin) / rows.size();
+        // A k: its multiply-adds, or its loads where these are more, and the loop. A block of three outputs:
+        // the loop's end, and the sums loaded and stored.
+        const double loads = (kOutputGroup + tile.height * tile.width) * memory + 1;
+        return weights * reached * (std::max<double>(sums, loads) + 2) + count * (30.0 + 3.0 * sums);
       });
       candidates.push_back({choice, cost});
     }
@@ -53,17 +60,20 @@ std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const HasTile
 }
 
 std::vector<TileChoice> dense_wgrad_choices(const ConvPass& pass, int blocks) {
-  std::vector<TileChoice> choices;
+  const int taps = std::max<int>(1, pass.taps.size());
+  std::vector<TileCandidate> candidates;
   for (int positions : kWgradPositions) {
     TileChoice choice;
-    choice.width = std::min(pass.cols, positions);
+    const int parts = (pass.cols + positions - 1) / positions;
+    choice.width = (pass.cols + parts - 1) / parts;
     choice.across_blocks = pass.rows * pass.cols < positions && blocks > 1;
     choice.height = std::clamp(positions / choice.width, 1, choice.across_blocks ? blocks : pass.rows);
-    if (choices.empty() || choices.back().height != choice.height || choices.back().width != choice.width) {
-      choices.push_back(choice);
-    }
+    const int size = choice.height * choice.width;
+    const double lines = lines_of(pass, choice) * std::max(1.0, static_cast<double>(kTapGroup) / taps);
+    // A position: 24 multiply-adds. A tile: its loop, 24 sums loaded and stored.
+    candidates.push_back({choice, memory_factor(lines + kOutputGroup * size) * (24.0 * size + 90.0) / size});
   }
-  return choices;
+  return ranked(candidates);
 }
 
 }  // namespace rp

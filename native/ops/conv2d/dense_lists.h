@@ -1,56 +1,55 @@
 // What the dense gather kernels walk: weights packed [channel block][outputs / 3][k][3], where k counts the
 // (channel, tap) pairs of a block, and lists of {byte offset, k}. Every output shares a list, so lists are
-// short and a tile can have one of its own: taps that reach only the border from all of the tile's positions
-// are left out.
+// short and a tile can have its own: taps that reach only the border from all of the tile's positions are
+// left out, and taps that reach it from the first or the last column stand apart (conv2d.h: DenseTerms).
 #pragma once
 #include <cstdint>
 #include <vector>
 
+#include "ops/conv2d/conv2d.h"
 #include "ops/conv_gather.h"
 
 namespace rp {
 
 class DenseList {
  public:
-  // Lists for the tiles of this tiling, over so many image blocks.
+  // Lists for the tiles of this tiling, over so many image blocks. The pass must outlive them.
   DenseList(const ConvPass&, const Tiling&, const TileChoice&, int blocks);
 
-  struct View {
-    const int32_t* entries;
-    int count;
-  };
-  View of(const GatherPlace&) const;
+  void terms(const GatherPlace&, DenseTerms out[3]) const;
   // Weights of one output in this channel block.
-  int64_t k_count(int block) const {
-    return int64_t{channels_of(block)} * static_cast<int64_t>(pass_.taps.size());
-  }
+  int64_t k_count(int block) const { return int64_t{channels_of(block)} * taps(); }
   // Where a channel block's weights begin.
-  int64_t weights_begin(int block) const {
-    return int64_t{block} * channels_ * static_cast<int64_t>(pass_.taps.size()) * pass_.outputs();
-  }
+  int64_t weights_begin(int block) const { return int64_t{block} * channels_ * taps() * pass_.outputs(); }
   int blocks() const { return (pass_.inputs() + channels_ - 1) / channels_; }
   int channels() const { return channels_; }
   int64_t bytes() const;
 
  private:
-  // Taps of a list: rows [row_begin, row_end) × columns [col_begin, col_end) of the pass's tap rectangle.
-  struct Taps {
-    int row_begin, row_end, col_begin, col_end;
+  // Which taps a tile walks, and how: two tiles of equal reach share lists.
+  struct Reach {
+    int row_begin, row_end, col_begin, col_end;  // of the pass's rectangle of taps
+    int first_outside, last_outside;             // columns of taps that the tile's first (last) column loses
+    bool operator==(const Reach& o) const {
+      return row_begin == o.row_begin && row_end == o.row_end && col_begin == o.col_begin &&
+             col_end == o.col_end && first_outside == o.first_outside && last_outside == o.last_outside;
+    }
   };
-  Taps reach(int row, int col, int height, int width) const;
-  int id(const Taps&) const;
+  struct Entries {
+    Reach reach;
+    std::vector<int32_t> pairs[3];  // ascending channel
+    int per_channel[3] = {0, 0, 0};
+  };
+  Reach reach(int row, int col, int height, int width) const;
+  int taps() const { return static_cast<int>(pass_.taps.size()); }
   int channels_of(int block) const { return std::min(channels_, pass_.inputs() - block * channels_); }
-  void add(const Taps&);
+  const Entries* find(const Reach&) const;
+  void add(const Reach&, int col, int width);
 
   const ConvPass& pass_;
   int channels_;
   bool across_blocks_;
   std::vector<int> drs_, dss_;  // the tap rectangle's rows and columns
-  struct Entries {
-    std::vector<int32_t> pairs;
-    int per_channel = 0;
-  };
-  std::vector<int> ids_;  // by Taps; -1: no tile needs it
   std::vector<Entries> lists_;
 };
 

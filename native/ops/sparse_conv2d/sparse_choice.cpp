@@ -43,7 +43,8 @@ std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const 
       choice.prefetch = pass.x.block_stride * 4 * blocks > kL2Bytes;
       choice.stream = pass.y.block_stride * 4 * blocks > 8 * kL2Bytes;
       const double memory = memory_factor(lines * channels);
-      const double cost = total_cost(pass, choice, has, blocks, [&](int positions) {
+      const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
+        const int positions = tile.height * tile.width;
         // A nonzero: positions FMAs and the broadcast. A block of an output: its loop, and partial sums both
         // ways.
         return per_output * (positions * memory + 2.5) +
@@ -64,7 +65,8 @@ std::vector<TileChoice> wgrad_choices(const ConvPass& pass, int64_t nnz, const H
     choice.channels = channels;
     choice.prefetch = pass.x.block_stride * 4 * blocks > kL2Bytes;
     const double memory = memory_factor(lines_of(pass, choice) * channels);
-    const double cost = total_cost(pass, choice, has, blocks, [&](int positions) {
+    const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
+      const int positions = tile.height * tile.width;
       // A nonzero: positions FMAs, its sum loaded and stored. A block of an output: dy into registers.
       return per_output * (positions * memory + 3.0) + count * (12.0 + positions);
     });

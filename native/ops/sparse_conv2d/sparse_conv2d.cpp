@@ -255,10 +255,9 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
   const int64_t items = wgrad_tiling_.items(blocks);
   const auto count = [&](int b) { return list_.ends_of(b)[end] - list_.ends_of(b)[begin]; };
   const auto x_of = [&](const TileItem& tile) {
-    return reinterpret_cast<const char*>(
-        x + lx.at(tile.block, 0, tile.row * forward_.x_step, tile.col * forward_.x_step));
+    return x + lx.at(tile.block, 0, tile.row * forward_.x_step, tile.col * forward_.x_step);
   };
-  const GatherRun prefetched{forward_, wgrad_tiling_, choices_.wgrad, 1, x, nullptr, blocks};
+  const int64_t x_col = int64_t{kImagesPerBlock} * forward_.x_step;
   std::copy(row_starts_.begin() + begin, row_starts_.begin() + end, cursors);
 
   for (int from = 0; from < list_.blocks;) {
@@ -281,20 +280,18 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
       args.sums = sums;
       for (int b = from; b < to; b++) {
         const int64_t channel = int64_t{b} * list_.channels;
-        args.x = x_of(tile) + channel * lx.channel_stride * 4;
+        args.x = reinterpret_cast<const char*>(x_of(tile) + channel * lx.channel_stride);
         args.ends = list_.ends_of(b) + begin;
         if (prefetch) {
-          prefetch_tile(prefetched, x_of(next) + channel * lx.channel_stride * 4, x_row, next,
-                        std::min<int>(list_.channels, shape_.in_channels - channel));
-          // dy of the next tile: a share of the outputs beside each channel block.
+          // A share of the next tile's outputs beside each channel block.
+          const int end_channel = std::min<int>(channel + list_.channels, shape_.in_channels);
           const int outputs = end - begin, groups = to - from;
-          for (int o = begin + outputs * (b - from) / groups; o < begin + outputs * (b - from + 1) / groups;
-               o++) {
-            const float* line = dy + dy_.at(next.block, o, next.row, next.col);
-            for (int h = 0; h < next.height; h++, line += dy_row / 4) {
-              for (int w = 0; w < next.width; w++) __builtin_prefetch(line + w * kImagesPerBlock, 0, 2);
-            }
-          }
+          prefetch_lines(x_of(next),
+                         {static_cast<int>(channel), end_channel, lx.channel_stride, x_row / 4, x_col}, next);
+          prefetch_lines(dy + dy_.at(next.block, begin, next.row, next.col),
+                         {outputs * (b - from) / groups, outputs * (b - from + 1) / groups,
+                          dy_.channel_stride, dy_row / 4, kImagesPerBlock},
+                         next);
         }
         kernel(args);
         args.sums += int64_t{count(b)} * kernels_.lanes;

@@ -85,7 +85,7 @@ for (const kernel of kernels()) {
         expectMatches(test, inputs, run(test, inputs, { isa, threads: 3, extraBorder: 1, ...add }), true, 5);
       });
 
-      it.each(names.filter((_, i) => i % 2 === 0))(
+      it.each(names.filter((_, i) => i % 3 === 0))(
         'threads and a replayed choice change no bit: %s',
         (name) => {
           const test: ConvCase = { ...parseShape(name), density };
