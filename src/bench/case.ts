@@ -5,7 +5,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { buildModel, type Model } from '../architectures/index.js';
+import { buildModel } from '../architectures/index.js';
 import type { Graph, GraphNode } from '../graph/types.js';
 import { initialWeights } from '../training/initialise.js';
 
@@ -22,8 +22,8 @@ export interface BenchCase {
   readonly weightDecay: number;
 }
 
-/** Nothing depends on these but the work of an update; the rate is low so that a repeated batch stays finite. */
-export const benchOptimiser = { lr: 0.01, momentum: 0.9, weightDecay: 5e-4 } as const;
+/** Nothing depends on these but the work of an update; the rate is low so that a repeated batch stays finite and rounding stays small. */
+export const benchOptimiser = { lr: 0.001, momentum: 0.9, weightDecay: 5e-4 } as const;
 
 function attributes(node: GraphNode, graph: Graph): readonly number[] {
   switch (node.op) {
@@ -61,7 +61,7 @@ function fill(values: Float32Array): Float32Array {
 }
 
 /** Writes a case into an empty directory. */
-export function writeCase(directory: string, arch: string, batchSize: number): Model {
+export function writeCase(directory: string, arch: string, batchSize: number): void {
   const model = buildModel(arch);
   const { graph } = model;
   const file = (name: string) => join(directory, name);
@@ -88,5 +88,4 @@ export function writeCase(directory: string, arch: string, batchSize: number): M
     ...benchOptimiser,
   };
   writeFileSync(file('case.json'), `${JSON.stringify(description)}\n`);
-  return model;
 }

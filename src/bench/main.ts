@@ -9,6 +9,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { native, packageRoot } from '../engine/native.js';
 import { UsageError } from '../errors.js';
+import { sparsityToDensity } from '../resolve-config.js';
 import { describeMachine } from '../training/machine.js';
 import { benchLayers } from './layers.js';
 import { plots, resultsText, trainTable } from './report.js';
@@ -51,7 +52,7 @@ async function runScaling(settings: Settings): Promise<NonNullable<BenchResults[
   for (const threads of quick ? counts.slice(-1) : counts) {
     for (const batchSize of quick ? [16, 64] : [16, 64, 128, 256, 512]) {
       say(`scaling: ${threads} threads, batch ${batchSize}`);
-      const { groups } = await benchTraining({
+      const { entries } = await benchTraining({
         ...settings,
         arch,
         threads,
@@ -60,7 +61,6 @@ async function runScaling(settings: Settings): Promise<NonNullable<BenchResults[
         densities: [density],
         seconds: Math.min(settings.seconds, 3),
       });
-      const entries = groups[0]!;
       const peers = entries
         .filter(({ kind, precision }) => kind !== 'ours' && precision === 'fp32')
         .sort((a, b) => b.imagesPerSecond - a.imagesPerSecond);
@@ -156,7 +156,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     archs: values.arch?.split(',') ?? (quick ? ['resnet20'] : ['resnet20', 'resnet56', 'vgg16', 'wrn50']),
     ratios: quick ? ['erk'] : ['uniform', 'erk'],
     densities: (values.sparsity ? numbers(values.sparsity) : quick ? [0.9] : [0.5, 0.9, 0.95]).map(
-      (s) => 1 - s,
+      sparsityToDensity,
     ),
     seconds: Number(values.seconds ?? (quick ? 0.5 : 10)),
     rounds: quick ? 2 : 5,

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { sparsityOf } from '../config.js';
 import { packageRoot } from '../engine/native.js';
 import { benchOptimiser } from './case.js';
 import type { ContestantSpec } from './contestant.js';
@@ -95,7 +96,7 @@ export function ours(
 ): ContestantSpec {
   const script = fileURLToPath(new URL('./ours.js', import.meta.url));
   return {
-    name: sparse ? `ours ${sparse.ratio} ${Number((1 - sparse.density).toFixed(6))}` : 'ours dense',
+    name: sparse ? `ours ${sparse.ratio} ${sparsityOf(sparse)}` : 'ours dense',
     kind: 'ours',
     precision: 'fp32',
     ...(sparse && { sparse }),

@@ -1,4 +1,5 @@
 /** RESULTS.md and the plots, from the results alone. A ratio of FLOPs always stands beside the ratio of times. */
+import { sparsityOf } from '../config.js';
 import { bytesText } from '../units.js';
 import { classMeans, type LayerTiming, type PassTiming } from './layers.js';
 import type { BenchResults } from './results.js';
@@ -24,7 +25,6 @@ export const short = (value: number) =>
 const times = (value: number) => `${value.toFixed(2)}×`;
 const percent = (value: number) => `${(100 * value).toFixed(0)} %`;
 const span = ({ median, low, high }: Spread) => `${short(median)} (${short(low)}–${short(high)})`;
-const sparsityOf = (density: number) => Number((1 - density).toFixed(6));
 
 function passCells({
   ms,
@@ -90,7 +90,7 @@ function layerTables(layers: readonly LayerTiming[]): string {
   ].join('');
 }
 
-function entryRow(arch: string, entry: Entry, group: number): Cell[] {
+function entryRow(arch: string, entry: Entry): Cell[] {
   return [
     arch,
     entry.name,
@@ -101,11 +101,10 @@ function entryRow(arch: string, entry: Entry, group: number): Cell[] {
     entry.timeRatio === undefined ? '' : entry.timeRatio.toFixed(3),
     entry.speedup === undefined ? '' : times(entry.speedup),
     entry.milliseconds.count,
-    group,
   ];
 }
 
-/** A row a contestant; groups of one network that did not fit in memory together are numbered. */
+/** A row a contestant. */
 export function trainTable(benches: readonly TrainBench[]): string {
   return markdownTable(
     [
@@ -118,12 +117,9 @@ export function trainTable(benches: readonly TrainBench[]): string {
       'time ÷ our dense',
       'over the fastest dense fp32 peer',
       'steps',
-      'group',
     ],
-    benches.flatMap(({ arch, batchSize, groups }) =>
-      groups.flatMap((group, g) =>
-        group.map((entry) => entryRow(`${arch}, batch ${batchSize}`, entry, g + 1)),
-      ),
+    benches.flatMap(({ arch, batchSize, entries }) =>
+      entries.map((entry) => entryRow(`${arch}, batch ${batchSize}`, entry)),
     ),
   );
 }
@@ -158,13 +154,19 @@ export function resultsText(results: BenchResults, folder: string, plots: readon
     machineLines(results),
   ];
   if (train) {
-    const versions = new Set(train.flatMap(({ groups }) => groups.flat().map(({ version }) => version)));
+    const versions = new Set(train.flatMap(({ entries }) => entries.map(({ version }) => version)));
     const missing = new Set(train.flatMap((bench) => bench.missing));
     parts.push(
       `\n## Whole training steps\n\n\`${commands.train}\`, ${train[0]?.threads} threads. ${[...versions].join('; ')}.\n`,
       ...[...missing].map((sentence) => `\nNot measured: ${sentence}\n`),
       '\nForward, backward and SGD on one batch held in memory. "Over the fastest dense fp32 peer" divides that peer\'s\n',
-      'time by ours, both of the same group (our own dense step where no peer is installed).\n\n',
+      'time by ours (our own dense step where no peer is installed).\n\n',
+      ...train
+        .filter(({ resident }) => !resident)
+        .map(
+          ({ arch }) =>
+            `${arch}: not all fit in memory at once; each was started for its turn, and warmed up.\n\n`,
+        ),
       trainTable(train),
       pictures('train-'),
     );
@@ -180,7 +182,7 @@ export function resultsText(results: BenchResults, folder: string, plots: readon
   }
   if (scaling) {
     parts.push(
-      `\n## Scaling over batch and threads\n\n\`${commands.scaling}\`, ${scaling.ratio} at sparsity ${sparsityOf(scaling.density)}.\n\n`,
+      `\n## Scaling over batch and threads\n\n\`${commands.scaling}\`, ${scaling.ratio} at sparsity ${sparsityOf(scaling)}.\n\n`,
       markdownTable(
         ['network', 'threads', 'batch', 'our dense, images/s', 'our sparse', 'fastest dense peer', 'peer'],
         scaling.points.map(({ arch, threads, batchSize, dense, sparse, peer }) => [
@@ -222,9 +224,7 @@ export function plots({ layers, train, scaling }: BenchResults): Map<string, str
       }),
     );
   }
-  for (const { arch, batchSize, threads, groups } of train ?? []) {
-    const [first = [], ...rest] = groups;
-    const entries = [...first, ...rest.flat().filter(({ density }) => density !== undefined)];
+  for (const { arch, batchSize, threads, entries } of train ?? []) {
     charts.set(
       `train-${arch}.svg`,
       barChart({
@@ -254,7 +254,7 @@ export function plots({ layers, train, scaling }: BenchResults): Map<string, str
           { name: 'fastest dense peer', ys: points.map(({ peer }) => peer?.imagesPerSecond ?? null) },
           { name: 'ours, dense', ys: points.map(({ dense }) => dense) },
           {
-            name: `ours, ${scaling.ratio} ${sparsityOf(scaling.density)}`,
+            name: `ours, ${scaling.ratio} ${sparsityOf(scaling)}`,
             ys: points.map(({ sparse }) => sparse),
           },
         ],

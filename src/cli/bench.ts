@@ -1,6 +1,7 @@
 /** `rp bench`: whole training steps, sparse beside dense, on this machine and beside the libraries it has. */
 import { type Command, Option } from 'commander';
 import { UsageError } from '../errors.js';
+import { sparsityToDensity } from '../resolve-config.js';
 import { bytesText } from '../units.js';
 import { addOutputFlags, type Cli, type OutputFlags, table } from './cli.js';
 
@@ -43,7 +44,8 @@ export function benchVerb(program: Command, cli: Cli): void {
     const isCount = (value: number) => Number.isInteger(value) && value >= 1;
     const densities = flags.sparsity
       .split(',')
-      .map((text) => 1 - number('--sparsity', text, 'numbers in [0, 1)', (s) => s >= 0 && s < 1));
+      .map((text) => number('--sparsity', text, 'numbers in [0, 1)', (s) => s >= 0 && s < 1))
+      .map(sparsityToDensity);
     const { ratioPolicies, findPolicy } = await import('../ratios/index.js');
     const ratios = flags.ratio.split(',');
     for (const name of ratios) {
@@ -74,18 +76,16 @@ export function benchVerb(program: Command, cli: Cli): void {
       cli.stdout.write(`${JSON.stringify(result)}\n`);
       return;
     }
-    const rows = result.groups
-      .flat()
-      .map((entry) => [
-        entry.name,
-        entry.milliseconds.median.toFixed(1),
-        `${entry.milliseconds.low.toFixed(1)}-${entry.milliseconds.high.toFixed(1)}`,
-        entry.imagesPerSecond.toFixed(0),
-        entry.peakBytes === null ? '?' : bytesText(entry.peakBytes),
-        (entry.flopsRatio ?? 1).toFixed(3),
-        entry.timeRatio?.toFixed(3) ?? '',
-        entry.speedup?.toFixed(2) ?? '',
-      ]);
+    const rows = result.entries.map((entry) => [
+      entry.name,
+      entry.milliseconds.median.toFixed(1),
+      `${entry.milliseconds.low.toFixed(1)}-${entry.milliseconds.high.toFixed(1)}`,
+      entry.imagesPerSecond.toFixed(0),
+      entry.peakBytes === null ? '?' : bytesText(entry.peakBytes),
+      (entry.flopsRatio ?? 1).toFixed(3),
+      entry.timeRatio?.toFixed(3) ?? '',
+      entry.speedup?.toFixed(2) ?? '',
+    ]);
     cli.stdout.write(
       table([
         ['contestant', 'ms', 'quartiles', 'images/s', 'memory', 'FLOPs/dense', 'time/our dense', 'over peer'],

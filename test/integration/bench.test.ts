@@ -30,9 +30,9 @@ it('times a sparse network beside the dense one and shows arithmetic beside meas
   const { code, stdout, stderr } = await bench(...argv, '--seconds', '0.05', '--rounds', '2', '--json');
   expect(stderr).not.toContain('Error');
   expect(code).toBe(0);
-  const { groups, batchSize } = JSON.parse(stdout) as TrainBench;
+  const { entries, batchSize } = JSON.parse(stdout) as TrainBench;
   expect(batchSize).toBe(16);
-  const [dense, sparse] = groups[0]!;
+  const [dense, sparse] = entries;
   expect(dense).toMatchObject({ name: 'ours dense' });
   expect(sparse).toMatchObject({ name: 'ours erk 0.9', ratio: 'erk' });
   expect(sparse!.flopsRatio).toBeGreaterThan(0.1);

@@ -7,7 +7,7 @@ import { markdownTable, plots, resultsText, trainTable } from '../../src/bench/r
 import { type BenchResults, fileNameOf, mergeResults } from '../../src/bench/results.js';
 import { geometricMean, spread } from '../../src/bench/statistics.js';
 import { barChart, linearTicks, lineChart, logTicks } from '../../src/bench/svg.js';
-import { compare, type Entry, makeGroups } from '../../src/bench/train.js';
+import { compare, type Entry } from '../../src/bench/train.js';
 
 const pass: PassTiming = {
   ms: 1,
@@ -95,15 +95,6 @@ describe('classMeans', () => {
     expect(of('1x1', 0.5)[0]).toMatchObject({ layers: 1, goal: 1.15 });
     expect(of('1x1', 0.9)).toEqual([]);
   });
-});
-
-describe('makeGroups', () => {
-  const bytes = (value: number) => value;
-  it('fills each group up to the room', () => {
-    expect(makeGroups([4, 4, 4, 4, 4], bytes, 9)).toEqual([[4, 4], [4, 4], [4]]);
-  });
-  it('gives one group of none for no sparse network', () => expect(makeGroups([], bytes, 9)).toEqual([[]]));
-  it('runs even what does not fit, alone', () => expect(makeGroups([10, 1], bytes, 5)).toEqual([[10], [1]]));
 });
 
 describe('compare', () => {
@@ -208,7 +199,8 @@ describe('results', () => {
         batchSize: 128,
         threads: 2,
         missing: ['PyTorch: sudo apt-get install python3-torch'],
-        groups: [[...group, compare(sparse, [...group, sparse])]],
+        resident: true,
+        entries: [...group, compare(sparse, [...group, sparse])],
       },
     ],
   };
@@ -218,7 +210,7 @@ describe('results', () => {
       .split('\n')
       .find((line) => line.includes('ours erk 0.9'));
     expect(row).toBe(
-      '| resnet20, batch 128 | ours erk 0.9 | 20 (19–21) | 50 | 200 MB | 0.180 | 0.200 | 4.00× | 5 | 1 |',
+      '| resnet20, batch 128 | ours erk 0.9 | 20 (19–21) | 50 | 200 MB | 0.180 | 0.200 | 4.00× | 5 |',
     );
   });
   it('name the machine, its ceilings, versions, missing peers, and every plot', () => {
