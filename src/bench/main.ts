@@ -164,26 +164,20 @@ export async function main(argv: readonly string[]): Promise<void> {
   };
   const sections = sectionsOf(values.only);
   const command = `npm run bench${argv.length > 0 ? ` -- ${argv.join(' ')}` : ''}`;
-  const layers = sections.includes('layers') ? await runLayers(settings) : {};
-  const train = sections.includes('train') ? { train: await runTrain(settings) } : {};
-  const scaling = sections.includes('scaling') ? { scaling: await runScaling(settings) } : {};
-  const results: BenchResults = {
-    version: 1,
-    date: new Date().toISOString(),
-    machine: machine(),
-    commands: Object.fromEntries(sections.map((section) => [section, command])),
-    ...layers,
-    ...train,
-    ...scaling,
-  };
   // A quick run is a smoke test: its figures do not replace the page's.
   const folder = values.out
     ? resolve(values.out)
-    : quick
-      ? join(root, 'build', 'bench-quick')
-      : join(root, 'bench');
-  write(results, folder);
-  if (train.train) process.stdout.write(trainTable(train.train));
+    : join(root, quick ? join('build', 'bench-quick') : 'bench');
+  const date = new Date().toISOString();
+  for (const section of sections) {
+    let part: Partial<BenchResults>;
+    if (section === 'layers') part = await runLayers(settings);
+    else if (section === 'train') part = { train: await runTrain(settings) };
+    else part = { scaling: await runScaling(settings) };
+    // Each section is written as it ends: the next may take an hour.
+    write({ version: 1, date, machine: machine(), commands: { [section]: command }, ...part }, folder);
+    if (part.train) process.stdout.write(trainTable(part.train));
+  }
 }
 
 if (os.platform() !== 'linux') say('bench: peak memory is only known on Linux.');
