@@ -71,7 +71,8 @@ def steps(folder):
     with open(os.path.join(folder, "case.json")) as file:
         case = json.load(file)
     read = lambda name, dtype: torch.from_numpy(np.fromfile(os.path.join(folder, name), dtype=dtype))
-    model = CifarResNet(case["depth"], case["width"], case["classes"])
+    kind = {"float32": torch.float32, "float64": torch.float64}[case["precision"]]
+    model = CifarResNet(case["depth"], case["width"], case["classes"]).to(kind)
     parameters = dict(model.named_parameters())
     masks = {}
     for entry in case["parameters"]:
@@ -79,13 +80,13 @@ def steps(folder):
         with torch.no_grad():
             parameter.copy_(read(entry["values"], np.float32).reshape(parameter.shape))
         if entry.get("mask"):
-            masks[entry["name"]] = read(entry["mask"], np.uint8).float().reshape(parameter.shape)
+            masks[entry["name"]] = read(entry["mask"], np.uint8).to(kind).reshape(parameter.shape)
     assert not parameters, f"no values for {sorted(parameters)}"
     apply_masks(model, masks)
     optimiser = sgd(model, case["lr"])
     losses = []
     for batch in case["batches"]:
-        images = read(batch["images"], np.float32).reshape(-1, 3, 32, 32)
+        images = read(batch["images"], np.float32).to(kind).reshape(-1, 3, 32, 32)
         labels = read(batch["labels"], np.int32).long()
         optimiser.zero_grad()
         loss = F.cross_entropy(model(images), labels)

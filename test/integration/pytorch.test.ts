@@ -1,7 +1,9 @@
 /**
- * Our engine beside PyTorch on the same numbers: same initial weights, masks and batches, losses equal within 1e-4
- * for 20 Nesterov steps of ResNet-20, dense and ERK 0.9. Runs where a python3 with PyTorch is found (RP_PYTHON, then
- * the usual ones); on Debian: apt-get install python3-torch.
+ * Our engines beside PyTorch on the same numbers: same initial weights, masks and batches; losses of 20 Nesterov steps of
+ * ResNet-20, dense and ERK 0.9. In float64 the recipe's own rate: rounding alone then stays below 1e-8. In float32 a
+ * small rate: at 0.1 two float32 runs part after three steps whoever computes them (PyTorch's own float32 differs from
+ * its float64 by 2.7e-2 at the fourth step), so step-by-step equality can only be asked where rounding does not grow.
+ * Runs where a python3 with PyTorch is found (RP_PYTHON, then the usual ones); on Debian: apt-get install python3-torch.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 import {
   buildModel,
   createSession,
+  type EngineName,
   initialWeights,
   layerDensities,
   openLoader,
@@ -39,10 +42,14 @@ function findTorchPython(): string | null {
 
 const python = findTorchPython();
 const steps = 20;
-const batchSize = 32;
-const lr = 0.1;
 
-async function compare(density: number): Promise<{ ours: number[]; theirs: number[] }> {
+async function compare(
+  engine: EngineName,
+  density: number,
+  batchSize: number,
+  lr: number,
+): Promise<{ ours: number[]; theirs: number[] }> {
+  const precision = engine === 'cpu' ? 'float32' : 'float64';
   const model = buildModel('resnet20', { classes: 10 });
   const layers = prunableLayers(model.graph);
   const densities = layerDensities({ policy: density < 1 ? 'erk' : 'dense', layers, density });
@@ -67,7 +74,7 @@ async function compare(density: number): Promise<{ ours: number[]; theirs: numbe
   });
   const session = await createSession({
     graph: model.graph,
-    engine: 'cpu',
+    engine,
     masks,
     batchSize,
     programs: ['train'],
@@ -104,7 +111,7 @@ async function compare(density: number): Promise<{ ours: number[]; theirs: numbe
     }
     writeFileSync(
       join(folder, 'case.json'),
-      JSON.stringify({ depth: 20, width: 16, classes: 10, lr, parameters, batches }),
+      JSON.stringify({ depth: 20, width: 16, classes: 10, lr, precision, parameters, batches }),
     );
     const output = execFileSync(python!, [peer, 'steps', folder], { encoding: 'utf8' });
     return { ours, theirs: JSON.parse(output).losses };
@@ -115,18 +122,25 @@ async function compare(density: number): Promise<{ ours: number[]; theirs: numbe
   }
 }
 
+const cases = [
+  { engine: 'cpu', ratio: 'dense', density: 1, batchSize: 32, lr: 1e-4, bound: 1e-4 },
+  { engine: 'cpu', ratio: 'ERK 0.9', density: 0.1, batchSize: 32, lr: 1e-4, bound: 1e-4 },
+  { engine: 'reference', ratio: 'dense', density: 1, batchSize: 4, lr: 0.1, bound: 1e-8 },
+  { engine: 'reference', ratio: 'ERK 0.9', density: 0.1, batchSize: 4, lr: 0.1, bound: 1e-8 },
+] as const;
+
 describe.skipIf(!python)(
   'losses equal PyTorch’s step by step (skips without a python3 that has PyTorch)',
   () => {
-    it.each([
-      ['dense', 1],
-      ['ERK at sparsity 0.9', 0.1],
-    ])('ResNet-20 %s, 20 steps', async (_, density) => {
-      const { ours, theirs } = await compare(density);
-      expect(theirs).toHaveLength(steps);
-      for (let step = 0; step < steps; step++) {
-        expect(Math.abs(ours[step]! - theirs[step]!), `step ${step}`).toBeLessThanOrEqual(1e-4);
-      }
-    });
+    it.each(cases)(
+      '$engine: ResNet-20 $ratio at rate $lr',
+      async ({ engine, density, batchSize, lr, bound }) => {
+        const { ours, theirs } = await compare(engine, density, batchSize, lr);
+        expect(theirs).toHaveLength(steps);
+        for (let step = 0; step < steps; step++) {
+          expect(Math.abs(ours[step]! - theirs[step]!), `step ${step}`).toBeLessThanOrEqual(bound);
+        }
+      },
+    );
   },
 );
