@@ -1,8 +1,8 @@
 /**
  * Our engines beside PyTorch on the same numbers: same initial weights, masks and batches; losses of 20 Nesterov steps of
  * ResNet-20, dense and ERK 0.9. In float64 the recipe's own rate: rounding alone then stays below 1e-8. In float32 a
- * small rate: at 0.1 two float32 runs part after three steps whoever computes them (PyTorch's own float32 differs from
- * its float64 by 2.7e-2 at the fourth step), so step-by-step equality can only be asked where rounding does not grow.
+ * small rate: at 0.1 two float32 runs part after three steps whoever computes them, PyTorch's float32 and
+ * float64 included, so step-by-step equality can only be asked where rounding does not grow.
  * Runs where a python3 with PyTorch is found (RP_PYTHON, then the usual ones); on Debian: apt-get install python3-torch.
  */
 import { execFileSync } from 'node:child_process';
