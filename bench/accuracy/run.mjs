@@ -158,18 +158,14 @@ for (const ratio of ratios) {
 }
 
 console.log(
-  `| ResNet-20, ${epochs} epochs | engine | test accuracy % (n = ${seeds.length}) | training loss | seconds an epoch |`,
+  `| ResNet-20, ${epochs} epochs | engine | test accuracy % (n = ${seeds.length}) | training loss |`,
 );
-console.log('|---|---|---|---|---|');
+console.log('|---|---|---|---|');
 for (const { engine, ratio, runs } of series) {
   const last = runs.map((run) => run.at(-1));
   const accuracies = last.map(({ test_accuracy }) => test_accuracy);
-  const seconds = runs
-    .flat()
-    .map(({ seconds }) => seconds)
-    .sort((a, b) => a - b);
   console.log(
-    `| ${ratio.title} | ${engine} | ${percent(mean(accuracies))} ± ${percent(deviation(accuracies))} | ${mean(last.map(({ train_loss }) => train_loss)).toFixed(3)} | ${seconds[seconds.length >> 1].toFixed(1)} |`,
+    `| ${ratio.title} | ${engine} | ${percent(mean(accuracies))} ± ${percent(deviation(accuracies))} | ${mean(last.map(({ train_loss }) => train_loss)).toFixed(3)} |`,
   );
 }
 
