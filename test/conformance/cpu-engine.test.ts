@@ -190,9 +190,11 @@ describe.each(isas)('%s against the reference', (isa) => {
     return expectReference({ graph, masks: masksOf(graph, density), programs, batchSize: 125 }, n, 1e-5);
   };
 
+  // Dense at 125, one image has two window entries of the overlapping max pool within rounding of each other: float32
+  // and float64 may then rightly choose different ones. These two draws have no such tie.
   test.each(Object.entries(kinds))('%s', async (_, graph) => {
-    await check(graph, 0.5, 72);
-    await check(graph, 1, 125);
+    await check(graph, 1, 72);
+    await check(graph, 0.5, 125);
   });
 
   test('is the instruction set that runs', async () => {
