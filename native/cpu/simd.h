@@ -129,8 +129,9 @@ RP_INLINE float horizontal_sum_of_8(__m256 v) {
 // Sum over the lanes, in a fixed order (pairwise halves).
 RP_INLINE float horizontal_sum(Vec v) {
 #if defined(RP_ISA_AVX512)
-  const __m256i upper = _mm512_maskz_extracti64x4_epi64(0xf, _mm512_castps_si512(v), 1);
-  return horizontal_sum_of_8(_mm256_add_ps(_mm512_castps512_ps256(v), _mm256_castsi256_ps(upper)));
+  // Zero-masked, as above.
+  return horizontal_sum_of_8(
+      _mm256_add_ps(_mm512_maskz_extractf32x8_ps(0xff, v, 0), _mm512_maskz_extractf32x8_ps(0xff, v, 1)));
 #elif defined(RP_ISA_AVX2)
   return horizontal_sum_of_8(v);
 #else
