@@ -190,11 +190,12 @@ describe.each(isas)('%s against the reference', (isa) => {
     return expectReference({ graph, masks: masksOf(graph, density), programs, batchSize: 125 }, n, 1e-5);
   };
 
-  // Dense at 125, one image has two window entries of the overlapping max pool within rounding of each other: float32
-  // and float64 may then rightly choose different ones. These two draws have no such tie.
-  test.each(Object.entries(kinds))('%s', async (_, graph) => {
-    await check(graph, 1, 72);
-    await check(graph, 0.5, 125);
+  // Dense at 125, one image has two window entries of this pool within rounding of each other: float32 and float64 may
+  // then rightly choose different ones. Its two densities change places; every other kind keeps them.
+  test.each(Object.entries(kinds))('%s', async (kind, graph) => {
+    const tied = kind === 'overlapping max pool';
+    await check(graph, tied ? 1 : 0.5, 72);
+    await check(graph, tied ? 0.5 : 1, 125);
   });
 
   test('is the instruction set that runs', async () => {
