@@ -269,7 +269,13 @@ const shape = {
     help: 'compute threads; 0: every core this process may use',
     default: 0,
   }),
-  pin: field(z.boolean(), { ...yesNo, flag: '--pin', help: 'pin compute threads to cores', default: false }),
+  pin: field(z.boolean().nullable(), {
+    ...yesNo,
+    flag: '--pin',
+    negation: '--no-pin',
+    help: 'pin compute threads to cores (default: where they take every core)',
+    default: null,
+  }),
   memory: field(z.string().regex(/^\d+(\.\d+)?\s*(%|[kmgt]i?b?|b)$/i), {
     expects: 'a size (12GB, 900MiB) or a share of what is free (80%)',
     flag: '--memory <size>',
@@ -279,8 +285,13 @@ const shape = {
   plan: field(z.string().min(1).nullable(), {
     expects: 'the plan.json of a run',
     flag: '--plan <file>',
-    help: "replay a run's measured kernel choices instead of measuring again",
+    help: "replay a run's kernel choices instead of choosing again",
     default: null,
+  }),
+  tune: choice(['once', 'again', 'off'], {
+    flag: '--tune <when>',
+    help: 'measure which kernel tiles are fastest: once (a machine), again, off (by a model)',
+    default: 'once',
   }),
   deterministic: field(z.boolean(), {
     ...yesNo,

@@ -11,6 +11,7 @@ import { type ExperimentConfig, experimentSchema } from './config.js';
 import type { Dataset } from './data/index.js';
 import { createSession } from './engine/create-session.js';
 import type { Session } from './engine/session.js';
+import { createTunedSession } from './engine/tile-cache.js';
 import { ConfigError, EnvironmentError } from './errors.js';
 import { GENERATOR_VERSION } from './random.js';
 import type { DrawnNetwork } from './training/draw.js';
@@ -63,12 +64,13 @@ export async function runExperiment(
     const loaders = track(open, openLoaders(decided, dataset));
     const plan = config.plan === null ? {} : { plan: readPlan(config.plan) };
     const options = trainingSessionOptions(config, network, batchSize);
-    const session = track(open, await createSession({ ...options, ...plan }));
+    const tuned = await createTunedSession({ ...options, ...plan }, { tune: config.tune, ...notices });
+    const session = track(open, tuned.session);
     await writeWeights(session, masks, network.initialWeights());
     throwIfAborted(signal);
     const start = { position: startPosition(loaders.train.stepsPerEpoch, config.epochs), best: null };
     const run = { dataset, loaders, session, masks, maskRecipe: recipeOf(config, network, hooks) };
-    return await trainRun({ ...run, config: decided, start, recorder, signal });
+    return await trainRun({ ...run, plan: tuned.plan, config: decided, start, recorder, signal });
   } catch (error) {
     // A library may reject with the signal's own reason, which need not be an error.
     if (signal?.aborted && !(error instanceof Error)) throwIfAborted(signal);
@@ -106,9 +108,11 @@ export async function resumeExperiment(
     requireSameData(file, position.stepsPerEpoch, loaders, dataset);
     const { device: engine, batchSize, threads, pin } = config;
     const settings = { engine, batchSize, threads, pin, weightDecay: optimizer.weightDecay };
-    const session = track(open, await createSession({ graph, masks, plan: checkpoint.plan, ...settings }));
+    const options = { graph, masks, plan: checkpoint.plan, ...settings };
+    const session = track(open, await createSession(options));
     await writeState(session, checkpoint);
-    const run = { config, dataset, loaders, session, masks, maskRecipe, recorder, signal };
+    const { plan } = session;
+    const run = { config, dataset, loaders, session, plan, masks, maskRecipe, recorder, signal };
     return await trainRun({ ...run, start: { position, best } });
   } finally {
     await closeAll(open);

@@ -3,14 +3,16 @@
 // double-precision sample first.
 //
 //   usage: rp_bench_layers SHAPES.txt [--sparsity 0.5,0.9] [--threads N] [--repetitions N] [--filter TEXT]
-//   [--measure]
+//   [--measure] [--choice TEXT]
 //
 // The first line holds the measured ceilings of the machine; then one JSON object a line and layer ×
 // sparsity, with its share of them. Sparsity 0 is our dense kernel.
 #include <omp.h>
+#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -19,6 +21,7 @@
 #include <functional>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "ceilings.h"
@@ -96,6 +99,36 @@ class Tensor {
 void flush_caches() {
   static std::vector<char> lines(64 << 20);
   for (size_t i = 0; i < lines.size(); i += 64) lines[i]++;
+}
+
+// One core a thread, as the team has it: a thread that wakes on another's core would stay there for milliseconds.
+void pin_openmp(int threads, const std::vector<int>& cores) {
+  omp_set_num_threads(threads);
+#pragma omp parallel
+  {
+    cpu_set_t own;
+    CPU_ZERO(&own);
+    CPU_SET(cores[omp_get_thread_num() % cores.size()], &own);
+    sched_setaffinity(0, sizeof own, &own);
+  }
+}
+
+void spin(double seconds) {
+  for (const double until = now() + seconds; now() < until;) {
+  }
+}
+
+// Threads of the side that ran last still spin for work and would hold the cores of the other's: they are given
+// time to fall asleep. Those of the side about to run are woken and their cores brought out of idle, so that
+// neither side pays for the other.
+void change_sides(bool ours, rp::ThreadTeam& team) {
+  spin(8e-3);
+  if (ours) {
+    team.parallel([](int) { spin(1e-3); });
+  } else {
+#pragma omp parallel
+    spin(1e-3);
+  }
 }
 
 struct Timing {
@@ -201,7 +234,7 @@ double verify(const Layer& layer, const Case& c, Tensor& x, Tensor& y, Tensor& d
   return worst;
 }
 
-void bench(const Layer& layer, double sparsity, int repetitions, bool measure,
+void bench(const Layer& layer, double sparsity, int repetitions, bool measure, const std::string& choice,
            const rp_bench::Ceilings& ceilings, rp::ThreadTeam& team) {
   const ConvShape& s = layer.shape;
   const Case c = draw(s, sparsity, 12345);
@@ -218,6 +251,7 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure,
   std::vector<float> dw(nnz);
   rp::ConvOptions options;
   options.measure = measure;
+  options.choice = choice;
   options.max_blocks = rp::image_blocks(layer.images);
   const rp::MaskView mask{sparsity > 0 ? c.bits.data() : nullptr, nnz};
   const auto conv = rp::make_conv(s, mask, layouts, options, team);
@@ -245,6 +279,7 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure,
     for (int pass = 0; pass < 3; pass++) {
       for (int side = 0; side < 2; side++) {
         flush_caches();
+        change_sides(side == 0, team);
         const double start = now();
         (side == 0 ? ours : theirs)[pass]();
         if (repetition >= 0) seconds[side][pass].push_back(now() - start);
@@ -285,18 +320,20 @@ int main(int argc, char** argv) {
   std::vector<double> sparsities = {0, .5, .7, .8, .9, .95, .98};
   int threads = 0, repetitions = 9;
   bool measure = false;
-  std::string filter;
+  std::string filter, choice;
   const char* shapes = nullptr;
   for (int i = 1; i < argc; i++) {
     const std::string a = argv[i];
     const char* value = i + 1 < argc ? argv[i + 1] : "";
     if (a == "--measure") {
       measure = true;
-    } else if (a == "--threads" || a == "--repetitions" || a == "--filter" || a == "--sparsity") {
+    } else if (a == "--threads" || a == "--repetitions" || a == "--filter" || a == "--sparsity" ||
+               a == "--choice") {
       i++;
       if (a == "--threads") threads = std::atoi(value);
       if (a == "--repetitions") repetitions = std::atoi(value);
       if (a == "--filter") filter = value;
+      if (a == "--choice") choice = value;
       if (a == "--sparsity") {
         sparsities.clear();
         std::string list = value;
@@ -311,17 +348,20 @@ int main(int argc, char** argv) {
   if (!shapes) {
     std::fprintf(stderr,
                  "usage: rp_bench_layers SHAPES.txt [--sparsity 0.5,0.9] [--threads N] [--repetitions N] "
-                 "[--filter TEXT] [--measure]\n");
+                 "[--filter TEXT] [--measure] [--choice TEXT]\n");
     return 2;
   }
-  rp::ThreadTeam team(threads);
-  omp_set_num_threads(team.size());
-  const rp_bench::Ceilings ceilings = rp_bench::measure_ceilings(team.size());
+  if (threads == 0) threads = rp::available_cores();
+  // Before this thread is pinned: its threads inherit where they may run.
+  const rp_bench::Ceilings ceilings = rp_bench::measure_ceilings(threads);
+  const std::vector<int> cores = rp::allowed_cores();
+  rp::ThreadTeam team(threads, true);
+  pin_openmp(team.size(), cores);
   std::printf("{\"ceilings\":{\"isa\":\"%s\",\"threads\":%d,\"fma_gflops\":%.4g,\"load_fma_gflops\":%.4g}}\n",
               rp::isa_name(rp::cpu_isa()), team.size(), ceilings.fma, ceilings.load_fma);
   std::fflush(stdout);
   for (const Layer& layer : read_shapes(shapes)) {
     if (layer.name.find(filter) == std::string::npos) continue;
-    for (const double sparsity : sparsities) bench(layer, sparsity, repetitions, measure, ceilings, team);
+    for (const double sparsity : sparsities) bench(layer, sparsity, repetitions, measure, choice, ceilings, team);
   }
 }

@@ -15,6 +15,19 @@ std::string EngineSession::open() {
   return api.plan(handle);
 }
 
+std::vector<OwnedOpEvent> EngineSession::stop_profile() {
+  const RpOpEvent* events = nullptr;
+  int64_t count = 0;
+  checked([&](RpError* error) { return api.stop_profile(handle, &events, &count, error); });
+  std::vector<OwnedOpEvent> owned;
+  owned.reserve(count);
+  for (const RpOpEvent* event = events; event != events + count; event++) {
+    owned.push_back(
+        {event->kind, event->layer ? event->layer : "", event->step, event->start, event->duration});
+  }
+  return owned;
+}
+
 void EngineSession::close() {
   if (handle) api.destroy(std::exchange(handle, nullptr));
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "bindings/batches.h"
 #include "bindings/model.h"
@@ -22,6 +23,13 @@ void checked(const Call& call) {
   }
 }
 
+// RpOpEvent, with strings of its own: the session may be closed before JavaScript sees it.
+struct OwnedOpEvent {
+  std::string kind, layer;  // layer empty: the whole network
+  int64_t step;
+  double start, duration;
+};
+
 struct EngineSession {
   EngineSession(const RpEngineApi& engine, Napi::Object js_model, Napi::Object js_config)
       : api(engine), model(js_model), config(js_config) {}
@@ -31,6 +39,7 @@ struct EngineSession {
 
   RpMemory plan_memory() const;
   std::string open();  // its plan
+  std::vector<OwnedOpEvent> stop_profile();
   void close();
 
   const RpEngineApi& api;

@@ -125,6 +125,9 @@ OwnedConfig::OwnedConfig(Napi::Object config) {
     plan = text.As<Napi::String>().Utf8Value();
     abi.plan = plan.c_str();
   }
+  abi.measure = config.Get("measure").ToBoolean();
+  tiles = config.Get("tiles").As<Napi::String>().Utf8Value();
+  abi.tiles = tiles.c_str();
 }
 
 }  // namespace rp

@@ -43,7 +43,7 @@ struct OwnedConfig {
   OwnedConfig& operator=(const OwnedConfig&) = delete;
 
   RpSessionConfig abi{};
-  std::string plan;
+  std::string plan, tiles;
 };
 
 }  // namespace rp

@@ -27,7 +27,10 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
          InstanceMethod<&NativeSession::evaluate_stream>("evaluateStream"),
          InstanceMethod<&NativeSession::input_gradient>("inputGradient"),
          InstanceMethod<&NativeSession::tangent>("tangent"), InstanceMethod<&NativeSession::read>("read"),
-         InstanceMethod<&NativeSession::write>("write"), InstanceMethod<&NativeSession::dispose>("dispose")});
+         InstanceMethod<&NativeSession::write>("write"),
+         InstanceMethod<&NativeSession::start_profile>("startProfile"),
+         InstanceMethod<&NativeSession::stop_profile>("stopProfile"),
+         InstanceMethod<&NativeSession::dispose>("dispose")});
   }
 
   // (engine name, model, config): reads the arguments; `open` creates.
@@ -46,7 +49,7 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
   }
 
  private:
-  // Creates the engine's session: {plan, activations, parameters}.
+  // Creates the engine's session: {plan, activations, parameters, profiles: whether it can record one}.
   Napi::Value open(const Napi::CallbackInfo&) {
     auto memory = std::make_shared<RpMemory>();
     auto plan = std::make_shared<std::string>();
@@ -59,6 +62,7 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
       report_memory(env, memory->activations + memory->parameters);
       Napi::Object out = memory_result(env, *memory);
       out.Set("plan", *plan);
+      out.Set("profiles", session_->api.start_profile != nullptr);
       return out;
     };
     return push(std::move(job));
@@ -256,6 +260,25 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
       });
     };
     job.result = nothing;
+    return push(std::move(job));
+  }
+
+  // Only where the engine `profiles`.
+  Napi::Value start_profile(const Napi::CallbackInfo&) {
+    Job job;
+    job.work = [session = session_] {
+      checked([&](RpError* error) { return session->api.start_profile(session->handle, error); });
+    };
+    job.result = nothing;
+    return push(std::move(job));
+  }
+
+  // [{kind, layer, step, start, duration}]
+  Napi::Value stop_profile(const Napi::CallbackInfo&) {
+    auto events = std::make_shared<std::vector<OwnedOpEvent>>();
+    Job job;
+    job.work = [session = session_, events] { *events = session->stop_profile(); };
+    job.result = [events](Napi::Env env, const Job::Kept&) -> Napi::Value { return op_events(env, *events); };
     return push(std::move(job));
   }
 

@@ -2,8 +2,10 @@
 // src/engine/session.ts; every option is given (src/engine/create-session.ts fills in the defaults).
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "bindings/bindings.h"
+#include "bindings/engine_session.h"
 #include "bindings/job_queue.h"
 #include "engine/engine_abi.h"
 
@@ -52,6 +54,22 @@ inline Napi::Object memory_result(Napi::Env env, const RpMemory& memory) {
   Napi::Object out = Napi::Object::New(env);
   out.Set("activations", static_cast<double>(memory.activations));
   out.Set("parameters", static_cast<double>(memory.parameters));
+  return out;
+}
+
+inline Napi::Array op_events(Napi::Env env, const std::vector<OwnedOpEvent>& events) {
+  Napi::Array out = Napi::Array::New(env, events.size());
+  for (size_t i = 0; i < events.size(); i++) {
+    const Napi::HandleScope scope(env);
+    const OwnedOpEvent& event = events[i];
+    Napi::Object one = Napi::Object::New(env);
+    one.Set("kind", event.kind);
+    one.Set("layer", event.layer.empty() ? env.Null() : Napi::String::New(env, event.layer));
+    one.Set("step", static_cast<double>(event.step));
+    one.Set("start", event.start);
+    one.Set("duration", event.duration);
+    out.Set(static_cast<uint32_t>(i), one);
+  }
   return out;
 }
 

@@ -16,6 +16,16 @@ inline void relax() {
 #endif
 }
 
+void pin_to(int core) {
+  if (core < 0) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(core, &set);
+  sched_setaffinity(0, sizeof set, &set);
+}
+
+}  // namespace
+
 std::vector<int> allowed_cores() {
   std::vector<int> cores;
   cpu_set_t set;
@@ -28,20 +38,11 @@ std::vector<int> allowed_cores() {
   return cores;
 }
 
-void pin_to(int core) {
-  if (core < 0) return;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(core, &set);
-  sched_setaffinity(0, sizeof set, &set);
-}
-
-}  // namespace
-
 int available_cores() { return std::max<int>(1, static_cast<int>(allowed_cores().size())); }
 
 ThreadTeam::ThreadTeam(int threads, bool pin) : size_(threads > 0 ? threads : available_cores()) {
   const std::vector<int> cores = pin ? allowed_cores() : std::vector<int>{};
+  if (!cores.empty()) pin_to(cores[0]);
   for (int member = 1; member < size_; member++) {
     const int core = cores.empty() ? -1 : cores[member % cores.size()];
     workers_.emplace_back([this, member, core] { work(member, core); });

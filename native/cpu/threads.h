@@ -12,13 +12,15 @@
 
 namespace rp {
 
-// Cores this process may run on (its affinity mask), at least 1.
+// Cores that the calling thread may run on (its affinity mask).
+std::vector<int> allowed_cores();
+// Their number, at least 1.
 int available_cores();
 
 class ThreadTeam {
  public:
-  // threads = 0: available_cores(). pin: member i on the i-th allowed core (the caller is member 0 and is
-  // left alone unless pinned).
+  // threads = 0: available_cores(). pin: member i on the i-th allowed core; the thread that makes the team is
+  // the one that calls it, member 0.
   explicit ThreadTeam(int threads, bool pin = false);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;

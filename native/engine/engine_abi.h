@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define RP_ENGINE_ABI_VERSION 1u
+#define RP_ENGINE_ABI_VERSION 2u
 #define RP_MAX_RANK 4
 #define RP_ERROR_BYTES 1024
 
@@ -80,7 +80,9 @@ typedef struct RpSessionConfig {
   int32_t threads;      // 0: every core this process may use
   int32_t pin_threads;  // 1: one core a thread
   uint32_t programs;    // RpProgram bits; memory is planned for these alone
-  const char* plan;     // text of a plan to replay, or null: choose (and measure) afresh
+  const char* plan;     // text of a plan to replay, or null: choose afresh
+  int32_t measure;      // 1: choose by measured search, 0: by the engine's cost model
+  const char* tiles;  // searches already made: lines "key<tab>choice" (a plan's "key" and "choice"), or null
 } RpSessionConfig;
 
 typedef struct RpMemory {
@@ -160,6 +162,14 @@ typedef struct RpRunResult {
   char failed_layer[256];  // the layer (node or parameter name) where it first shows
 } RpRunResult;
 
+// An op that ran while a profile was on.
+typedef struct RpOpEvent {
+  const char* kind;        // "conv_wgrad": the engine's word for it
+  const char* layer;       // conv, linear: the weight's name; otherwise the node's; null: the whole network
+  int64_t step;            // updates done since start_profile
+  double start, duration;  // microseconds of a steady clock, from start_profile
+} RpOpEvent;
+
 typedef struct RpSession RpSession;
 
 // Every function that returns int gives 0 on success; otherwise `error` says where, what was expected, what
@@ -194,6 +204,11 @@ typedef struct RpEngineApi {
   // Train-mode gradient (into RP_GRADIENT) and its exact derivative along RP_DIRECTION (into
   // RP_GRADIENT_TANGENT): the Hessian-vector product, by forward-over-reverse. Takes the same options.
   int (*tangent)(RpSession*, const RpBatch*, const RpGradientOptions*, RpBatchResult*, RpError*);
+
+  // Records the ops of every call in between. stop_profile gives them in the order in which they began; the
+  // array and its strings stay valid until the session's next call. Both null: this engine records none.
+  int (*start_profile)(RpSession*, RpError*);
+  int (*stop_profile)(RpSession*, const RpOpEvent** events, int64_t* count, RpError*);
 } RpEngineApi;
 
 // What an engine library exports.

@@ -2,18 +2,44 @@
 
 #include <algorithm>
 
+#include "core/error.h"
 #include "cpu/features.h"
+#include "cpu/threads.h"
 #include "ops/conv_kinds.h"
 #include "ops/conv_pass.h"
+#include "ops/conv_search.h"
 
 namespace rp {
 
 std::unique_ptr<ConvLayer> make_conv(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
                                      const ConvOptions& options, ThreadTeam& team) {
   check_conv(shape, mask, layouts);
+  if (options.measure && options.choice.empty()) {
+    ConvOptions measured = options;
+    measured.measure = false;
+    measured.choice = ConvSearch(team).search(shape, mask, layouts, options).choice;
+    return make_conv(shape, mask, layouts, measured, team);
+  }
   const Isa isa = options.isa.empty() ? cpu_isa() : parse_isa(options.isa);
   return mask.bits == nullptr ? make_dense_conv(shape, layouts, options, isa, team)
                               : make_sparse_conv(shape, mask, layouts, options, isa, team);
+}
+
+bool conv_takes(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
+                const std::string& choice, Isa isa) {
+  ConvOptions options;
+  options.choice = choice;
+  options.isa = isa_name(isa);
+  // The tiles alone: a layer that keeps nothing has no lists to build.
+  const std::vector<uint8_t> nothing(
+      (int64_t{shape.in_channels} * shape.out_channels * shape.kernel_h * shape.kernel_w + 7) / 8);
+  ThreadTeam team(1);
+  try {
+    make_conv(shape, mask.bits == nullptr ? mask : MaskView{nothing.data(), 0}, layouts, options, team);
+  } catch (const Error&) {
+    return false;
+  }
+  return true;
 }
 
 int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts, int threads) {
@@ -26,13 +52,14 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   const int64_t scratch = std::max<int64_t>(28 * 64 * wide, (640 << 10) + 4 * wide) + 64 * taps * wide;
   const int64_t tiles = 20 * positions * 2;
   if (mask.bits == nullptr) {
-    return 4 * numel * (layouts.has_dgrad ? 2 : 1) + 4 * taps * s.in_channels + 8 * taps * wide * 32 + tiles +
+    return 4 * numel * (layouts.has_dgrad ? 2 : 1) + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles +
            scratch * threads;
   }
-  // 4 bytes of offset and 4 of value a nonzero, 8 for dgrad; ends: at worst a block a channel.
+  // Value 4, offset 4; dgrad: offset and index 8, and its weights in scratch 4. Ends: at worst a block a
+  // channel, three kinds an output.
   const int64_t phases = int64_t{s.stride} * s.stride;
-  return mask.nnz * (layouts.has_dgrad ? 16 : 8) +
-         4 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +
+  return mask.nnz * (layouts.has_dgrad ? 20 : 8) +
+         12 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +
          4 * int64_t{s.out_channels + 1} * (layouts.has_dgrad ? 1 + phases : 1) + tiles + scratch * threads;
 }
 

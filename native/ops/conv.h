@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/layout.h"
+#include "cpu/features.h"
 
 namespace rp {
 
@@ -51,6 +52,14 @@ class ConvWeights {
   virtual ~ConvWeights() = default;
 };
 
+// Where forward leaves Σ y and Σ y² per output channel, for batch norm's statistics: rows of [2][C], as many
+// as sum_rows says, whose sum is over all positions of `images` images (the last block may hold fewer than
+// sixteen).
+struct ConvSums {
+  double* sums;
+  int images;
+};
+
 class ConvLayer {
  public:
   virtual ~ConvLayer() = default;
@@ -61,8 +70,9 @@ class ConvLayer {
 
   // Over the first `blocks` image blocks. Only interior positions are written, never borders.
   // add: y (dx) += instead of =.
-  virtual void forward(const float* x, const ConvWeights&, float* y, int blocks, bool add,
-                       ThreadTeam&) const = 0;
+  virtual void forward(const float* x, const ConvWeights&, float* y, int blocks, bool add, ThreadTeam&,
+                       const ConvSums* = nullptr) const = 0;
+  virtual int64_t sum_rows(int blocks) const = 0;
   virtual void dgrad(const float* dy, const ConvWeights&, float* dx, int blocks, bool add,
                      ThreadTeam&) const = 0;
   // dw: packed, nnz values; add: dw += instead of =.
@@ -92,6 +102,9 @@ struct ConvOptions {
 // text does not fit.
 std::unique_ptr<ConvLayer> make_conv(const ConvShape&, const MaskView&, const ConvLayouts&,
                                      const ConvOptions&, ThreadTeam&);
+
+// Whether make_conv would follow this choice.
+bool conv_takes(const ConvShape&, const MaskView&, const ConvLayouts&, const std::string& choice, Isa);
 
 // Upper bound of what make_conv and one ConvWeights would hold, without building them.
 int64_t conv_bytes(const ConvShape&, const MaskView&, const ConvLayouts&, int threads);

@@ -1,9 +1,6 @@
-// The choice text of a layer, "forward=2x8/24 dgrad=1x8/20np wgrad=2x8/24", and the measured search behind
-// it.
+// The choice text of a layer, "forward=2x8/24 dgrad=1x8/20np wgrad=2x8/24".
 #pragma once
-#include <chrono>
 #include <string>
-#include <vector>
 
 #include "core/error.h"
 #include "ops/conv_tiling.h"
@@ -33,37 +30,6 @@ inline TileChoice choice_of(const std::string& text, const std::string& pass) {
   }
   fail("[conv] expected the plan to name a tile for %s (\"%s=2x8/24\"), got \"%s\".", pass.c_str(),
        pass.c_str(), text.c_str());
-}
-
-// The fastest of the first few candidates by `run(candidate)`, which prepares and returns the passes' work as
-// a callable. Bounded in time; candidates are best first by the model, so a short search loses little.
-template <class Prepare>
-TileChoice fastest(const std::vector<TileChoice>& candidates, const Prepare& prepare) {
-  using Clock = std::chrono::steady_clock;
-  constexpr double kBudget = 0.04;  // seconds a pass
-  constexpr size_t kCandidates = 6;
-  const auto seconds_since = [](Clock::time_point begin) {
-    return std::chrono::duration<double>(Clock::now() - begin).count();
-  };
-  const Clock::time_point start = Clock::now();
-  TileChoice best = candidates.front();
-  double best_time = 1e30;
-  for (size_t i = 0; i < candidates.size() && i < kCandidates && (i < 2 || seconds_since(start) < kBudget);
-       i++) {
-    const auto run = prepare(candidates[i]);
-    run();
-    for (int repeat = 0; repeat < 2; repeat++) {
-      const Clock::time_point begin = Clock::now();
-      run();
-      const double time = seconds_since(begin);
-      // A later candidate must win clearly: noise should not move the choice.
-      if (time < best_time * (i == 0 ? 1.0 : 0.98)) {
-        best_time = time;
-        best = candidates[i];
-      }
-    }
-  }
-  return best;
 }
 
 }  // namespace rp

@@ -3,11 +3,13 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "cpu/threads.h"
 #include "ops/conv_pass.h"
 #include "ops/conv_scratch.h"
 #include "ops/conv_tiling.h"
+#include "ops/gather_flags.h"
 
 namespace rp {
 
@@ -17,6 +19,8 @@ struct GatherPlace {
   char* y;                                 // tile's first position, first output of the range
   int64_t x_row, y_row, y_col, y_channel;  // bytes
   float* partial;
+  PrefetchLines next;
+  TileSums sums;
   int row, col, height, width;
   int channel_block, output, outputs;
   bool first, last;
@@ -26,31 +30,17 @@ struct GatherRun {
   const ConvPass& pass;
   const Tiling& tiling;
   const TileChoice& choice;
-  int output_group;  // outputs are split between threads at multiples of it
+  int output_group;                   // outputs are split between threads at multiples of it
+  const std::vector<int32_t>& lines;  // prefetch_offsets
   const float* x;
   float* y;
   int blocks;
+  const ConvSums* sums;  // null: not wanted
 };
 
 // Bytes of partial sums that one thread needs.
 inline int64_t gather_scratch(const ConvPass& pass, const Tiling& tiling, const TileChoice& choice) {
   return choice.channels >= pass.inputs() ? 0 : int64_t{64} * tiling.largest() * pass.outputs();
-}
-
-// Lines of channels [begin, end) of a tile; strides in floats.
-struct TileLines {
-  int begin, end;
-  int64_t channel, row, col;
-};
-
-// Into L2.
-inline void prefetch_lines(const float* tile, const TileLines& lines, const TileItem& item) {
-  for (int h = 0; h < item.height; h++) {
-    for (int c = lines.begin; c < lines.end; c++) {
-      const float* line = tile + h * lines.row + c * lines.channel;
-      for (int w = 0; w < item.width; w++) __builtin_prefetch(line + w * lines.col, 0, 2);
-    }
-  }
 }
 
 template <class Call>
@@ -62,10 +52,15 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   const int64_t items = run.tiling.items(run.blocks);
   const int64_t x_row = 4 * (run.choice.across_blocks ? lx.block_stride : lx.row_stride * pass.x_step);
   const int64_t y_row = 4 * (run.choice.across_blocks ? ly.block_stride : ly.row_stride * pass.y_step);
-  const int64_t x_col = int64_t{kImagesPerBlock} * pass.x_step;
+  const int per_channel = static_cast<int>(run.lines.size()) / std::max(1, run.choice.channels);
   const auto x_of = [&](const TileItem& tile) {
     return run.x + lx.at(tile.block, 0, tile.row * pass.x_step, tile.col * pass.x_step);
   };
+
+  // Images of the last block.
+  alignas(64) float lanes[kImagesPerBlock];
+  const int last_images = run.sums ? run.sums->images - (run.blocks - 1) * kImagesPerBlock : kImagesPerBlock;
+  for (int i = 0; i < kImagesPerBlock; i++) lanes[i] = i < last_images ? 1.0f : 0.0f;
 
   // Few tiles: outputs are split as well. Every value is still computed by one thread in one order.
   const int groups = (pass.outputs() + run.output_group - 1) / run.output_group;
@@ -89,13 +84,22 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
       place.col = tile.col;
       place.height = tile.height;
       place.width = tile.width;
+      if (run.sums) {
+        place.sums.sums = run.sums->sums + index / parts * 2 * pass.outputs() + place.output;
+        place.sums.stride = pass.outputs();
+        const int last_block = tile.block + (run.choice.across_blocks ? tile.height : 1) - 1;
+        const bool masked = last_images < kImagesPerBlock && last_block == run.blocks - 1;
+        place.sums.lanes = masked ? lanes : nullptr;
+        place.sums.masked_row = masked && run.choice.across_blocks ? tile.height - 1 : 0;
+      }
       const char* x = reinterpret_cast<const char*>(x_of(tile));
       place.y =
           reinterpret_cast<char*>(run.y + ly.at(tile.block, place.output, tile.row * pass.y_step + pass.y_row,
                                                 tile.col * pass.y_step + pass.y_col));
       const bool prefetch = run.choice.prefetch && index + parts < end;
-      const TileItem next = prefetch ? run.tiling.item(index / parts + 1, run.blocks) : tile;
-      const float* next_x = x_of(next);
+      const char* next =
+          prefetch ? reinterpret_cast<const char*>(x_of(run.tiling.item(index / parts + 1, run.blocks)))
+                   : nullptr;
       for (int b = 0; b < channel_blocks; b++) {
         const int64_t channel = int64_t{b} * run.choice.channels;
         place.channel_block = b;
@@ -103,9 +107,10 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         place.last = b == channel_blocks - 1;
         place.x = x + channel * lx.channel_stride * 4;
         if (prefetch) {
-          const int end_channel = std::min<int>(channel + run.choice.channels, pass.inputs());
-          prefetch_lines(next_x,
-                         {static_cast<int>(channel), end_channel, lx.channel_stride, x_row / 4, x_col}, next);
+          place.next = {next + channel * lx.channel_stride * 4, run.lines.data(),
+                        per_channel * std::min<int>(run.choice.channels, pass.inputs() - channel)};
+        } else {
+          place.next = {};
         }
         call(place);
       }

@@ -1,9 +1,11 @@
 // The two implementations behind make_conv (ops/conv.h).
 #pragma once
 #include <memory>
+#include <vector>
 
 #include "cpu/features.h"
 #include "ops/conv.h"
+#include "ops/conv_tiling.h"
 
 namespace rp {
 
@@ -13,5 +15,12 @@ std::unique_ptr<ConvLayer> make_sparse_conv(const ConvShape&, const MaskView&, c
 // Of all weights.
 std::unique_ptr<ConvLayer> make_dense_conv(const ConvShape&, const ConvLayouts&, const ConvOptions&, Isa,
                                            ThreadTeam&);
+
+// Tiles for a pass, best first by the cost model of the kind. blocks: image blocks of the largest batch.
+// channels: of a sparse wgrad, which walks forward's list, forward's channel block.
+enum class ConvPassKind { forward, dgrad, wgrad };
+std::vector<TileChoice> sparse_candidates(ConvPassKind, const ConvShape&, const MaskView&, const ConvLayouts&,
+                                          Isa, int blocks, int channels);
+std::vector<TileChoice> dense_candidates(ConvPassKind, const ConvShape&, const ConvLayouts&, Isa, int blocks);
 
 }  // namespace rp

@@ -50,8 +50,9 @@ inline void reached_taps(const std::vector<int>& taps, int position, int count, 
   while (*end > *begin && !meets(taps[*end - 1])) --*end;
 }
 
-// Lines of x that one channel of a tile touches, counting each column that some tap reaches.
-inline int lines_of(const ConvPass& pass, const TileChoice& c) {
+// Lines of x that one channel of a tile touches, counting each column that some tap reaches. Neighbouring
+// channels share their border columns. skips_border_rows: rows outside the map are not read.
+inline int lines_of(const ConvPass& pass, const TileChoice& c, bool skips_border_rows = false) {
   int r0 = 0, r1 = 0, s0 = 0, s1 = 0;
   for (const PassTap& tap : pass.taps) {
     r0 = std::min(r0, tap.dr);
@@ -62,13 +63,16 @@ inline int lines_of(const ConvPass& pass, const TileChoice& c) {
   const auto extent = [&](int positions, int span) {
     return span == 0 ? positions : (positions - 1) * pass.x_step + 1 + span;
   };
-  const int cols = extent(c.width, s1 - s0);
-  return cols * (c.across_blocks ? c.height * (r1 - r0 + 1) : extent(c.height, r1 - r0));
+  const int cols = std::min(extent(c.width, s1 - s0), pass.x.width + pass.x.border);
+  if (c.across_blocks) return cols * c.height * (r1 - r0 + 1);
+  const int rows = extent(c.height, r1 - r0);
+  return cols * (skips_border_rows ? std::min(rows, pass.x.height) : rows);
 }
 
-// Reads that miss L1 cost up to twice as much.
-inline double memory_factor(double lines) {
-  return 1.0 + std::clamp((lines - kL1Lines) / double{kL1Lines}, 0.0, 1.0);
+// Reads that miss L1 cost up to twice as much where all of them do; a list visits lines in its own order, so
+// that a part of a larger tile stays.
+inline double memory_factor(double lines, double span = kL1Lines) {
+  return 1.0 + std::clamp((lines - kL1Lines) / span, 0.0, 1.0);
 }
 
 struct TileCandidate {

@@ -84,6 +84,33 @@ std::vector<ConvPass> dgrad_passes(const ConvShape& s, const ConvLayouts& layout
   return passes;
 }
 
+const ConvPass& main_pass(const std::vector<ConvPass>& passes) {
+  return *std::max_element(passes.begin(), passes.end(), [](const ConvPass& a, const ConvPass& b) {
+    return a.taps.size() < b.taps.size();
+  });
+}
+
+std::vector<int32_t> prefetch_offsets(const ConvPass& pass, const TileChoice& choice) {
+  int down = 0, right = 0;
+  for (const PassTap& tap : pass.taps) {
+    down = std::max(down, tap.dr);
+    right = std::max(right, tap.ds);
+  }
+  const Layout& x = pass.x;
+  const int64_t row = choice.across_blocks ? x.block_stride : x.row_stride * pass.x_step;
+  const int64_t shift = (choice.across_blocks ? 0 : down * x.row_stride) + int64_t{right} * kImagesPerBlock;
+  std::vector<int32_t> offsets;
+  for (int c = 0; c < choice.channels; c++) {
+    for (int h = 0; h < choice.height; h++) {
+      for (int w = 0; w < choice.width; w++) {
+        offsets.push_back(static_cast<int32_t>(
+            4 * (shift + c * x.channel_stride + h * row + int64_t{w} * pass.x_step * kImagesPerBlock)));
+      }
+    }
+  }
+  return offsets;
+}
+
 void check_conv(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts) {
   if (s.in_channels < 1 || s.out_channels < 1 || s.in_height < 1 || s.in_width < 1 || s.kernel_h < 1 ||
       s.kernel_w < 1 || s.stride < 1 || s.padding < 0 || s.in_height + 2 * s.padding < s.kernel_h ||

@@ -11,6 +11,7 @@
 
 #include "core/layout.h"
 #include "ops/conv.h"
+#include "ops/conv_tiling.h"
 
 namespace rp {
 
@@ -33,6 +34,13 @@ struct ConvPass {
 ConvPass forward_pass(const ConvShape&, const ConvLayouts&);
 // stride² passes, those without positions left out.
 std::vector<ConvPass> dgrad_passes(const ConvShape&, const ConvLayouts&);
+
+// The pass with most taps stands for all phases.
+const ConvPass& main_pass(const std::vector<ConvPass>& dgrad_passes);
+
+// Byte offsets, from a tile's first position, of the lines of x that a tile reads and its neighbours before
+// it did not: its rows and columns moved by the last tap. Channel by channel of a channel block.
+std::vector<int32_t> prefetch_offsets(const ConvPass&, const TileChoice&);
 
 // Throws rp::Error when a shape or layout cannot be served.
 void check_conv(const ConvShape&, const MaskView&, const ConvLayouts&);

@@ -41,9 +41,16 @@ std::shared_ptr<ConvScratch> ConvScratch::of(ThreadTeam& team) {
 
 ConvScratch::~ConvScratch() {
   for (float* buffer : buffers_) std::free(buffer);
+  std::free(common_);
 }
 
-void ConvScratch::reserve(int64_t bytes, ThreadTeam& team) {
+void ConvScratch::reserve(int64_t bytes, int64_t common_bytes, ThreadTeam& team) {
+  if (common_bytes > common_bytes_) {
+    std::free(common_);
+    common_ = nullptr;
+    common_ = static_cast<float*>(allocate_pages(common_bytes));
+    common_bytes_ = common_bytes;
+  }
   if (bytes <= bytes_ && static_cast<int>(buffers_.size()) >= team.size()) return;
   if (bytes < bytes_) bytes = bytes_;
   buffers_.resize(team.size(), nullptr);

@@ -1,4 +1,4 @@
-// Flags of a gather kernel call (sparse_conv2d, conv2d).
+// What the calls of the gather kernels (sparse_conv2d, conv2d) have in common: flags, lines to prefetch.
 #pragma once
 #include <cstdint>
 
@@ -8,5 +8,23 @@ constexpr uint32_t kFirstBlock = 1;  // sums start at zero, not at the partial s
 constexpr uint32_t kLastBlock = 2;   // sums go to y, not to the partial sums
 constexpr uint32_t kStreamOut = 4;   // with non-temporal stores
 constexpr uint32_t kAddOut = 8;      // y += instead of =
+
+// Lines that the next call of a thread reads and this one fetches into L2, a few beside each output: all at
+// once they would fill the core's miss buffers and stall it.
+struct PrefetchLines {
+  const char* base = nullptr;
+  const int32_t* offsets = nullptr;  // bytes
+  int count = 0;
+};
+
+// Where a call leaves Σ y and Σ y² of each of its outputs over its tile; sums null: not wanted. Lanes of the
+// last image block that hold no image are left out: those with lanes[i] = 0, in the tile's rows from
+// masked_row on.
+struct TileSums {
+  double* sums = nullptr;  // of the first output; Σ y² stands `stride` further
+  int64_t stride = 0;
+  const float* lanes = nullptr;
+  int masked_row = 0;
+};
 
 }  // namespace rp

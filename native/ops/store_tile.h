@@ -6,6 +6,44 @@
 namespace rp {
 namespace RP_ISA {
 
+// The share of one output, or of one group of them.
+RP_INLINE void prefetch_share(const PrefetchLines& lines, int output, int outputs) {
+  if (lines.base == nullptr) return;
+  const int per_output = (lines.count + outputs - 1) / outputs;
+  int at = output * per_output;
+  const int end = at + per_output < lines.count ? at + per_output : lines.count;
+  for (; at < end; at++) prefetch_l2(lines.base + lines.offsets[at]);
+}
+
+// A tile of an output that sums will be added to.
+template <int kHeight, int kWidth>
+RP_INLINE void prefetch_tile(const char* y, int64_t y_row, int64_t y_col) {
+  for (int h = 0; h < kHeight; h++, y += y_row) {
+    for (int c = 0; c < kWidth; c++) prefetch_write(y + c * y_col);
+  }
+}
+
+// Batch norm's statistics while the output is still in registers. Differences from the tile's first value
+// keep the digits that Σ y² - (Σ y)² / n would lose where the mean is far from zero.
+template <int kHeight, int kWidth>
+RP_INLINE void sum_tile(const Vec* y, const TileSums& out, int output, int lane) {
+  const Vec origin = y[0], ones = broadcast(1);
+  const Vec kept = out.lanes == nullptr ? ones : load(out.lanes + lane);
+  Vec s = zero(), q = zero(), count = zero();
+#pragma GCC unroll 16
+  for (int h = 0; h < kHeight; h++) {
+    const Vec mask = h >= out.masked_row ? kept : ones;
+#pragma GCC unroll 16
+    for (int c = 0; c < kWidth; c++) {
+      const Vec d = (y[h * kWidth + c] - origin) * mask;
+      s = s + d;
+      q = fmadd(d, d, q);
+    }
+    count = fmadd(mask, broadcast(kWidth), count);
+  }
+  add_moments(origin, s, q, count, lane > 0, out.sums + output, out.sums + out.stride + output);
+}
+
 // Finished sums of a tile to y: stored, streamed or added.
 template <int kHeight, int kWidth>
 RP_INLINE void store_tile(const Vec* sum, char* y, int64_t y_row, int64_t y_col, uint32_t flags) {

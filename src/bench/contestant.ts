@@ -1,6 +1,7 @@
 /** A contestant: a child process that trains steps when it is told to, so that contestants can take turns. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import type { ProfileEvent } from '../engine/session.js';
 import { RunError } from '../errors.js';
 
 export interface ContestantSpec {
@@ -27,7 +28,11 @@ export class Contestant {
   version = '';
 
   private constructor(readonly spec: ContestantSpec) {
-    this.#child = spawn(spec.command, spec.args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    this.#child = spawn(spec.command, spec.args, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      // A core a thread, as ours has it.
+      env: { ...process.env, OMP_PROC_BIND: 'true' },
+    });
     this.#child.on('error', (error) => {
       this.#errors += error.message;
     });
@@ -60,6 +65,12 @@ export class Contestant {
   async maskedLoss({ ratio, density }: { ratio: string; density: number }): Promise<number> {
     this.#child.stdin!.write(`masked ${ratio} ${density}\n`);
     return ((await this.#answer()) as { loss: number }).loss;
+  }
+
+  /** The ops of `count` more steps; ours only (src/bench/ours.ts). */
+  async profile(count: number): Promise<readonly ProfileEvent[]> {
+    this.#child.stdin!.write(`profile ${count}\n`);
+    return ((await this.#answer()) as { events: ProfileEvent[] }).events;
   }
 
   /** Ends the process and waits for its end. */

@@ -5,14 +5,15 @@
  *
  * Says its version, then answers each line of stdin with one of JSON: `steps N` trains N steps; `masked RATIO
  * DENSITY`, for the dense network only, gives the loss of the initial weights with the mask of that sparse contestant
- * on them, which a sparse network's first loss must equal.
+ * on them, which a sparse network's first loss must equal; `profile N` trains N steps and gives their ops.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { buildModel } from '../architectures/index.js';
-import { createSession } from '../engine/create-session.js';
 import { native } from '../engine/native.js';
+import type { SessionOptions } from '../engine/session.js';
+import { createTunedSession } from '../engine/tile-cache.js';
 import type { Graph } from '../graph/types.js';
 import { type Mask, packValues, unpackValues } from '../masks/index.js';
 import { packageVersion } from '../training/machine.js';
@@ -29,7 +30,7 @@ const description = JSON.parse(readFileSync(join(directory, 'case.json'), 'utf8'
 const { lr, momentum, weightDecay, arch, batchSize } = description;
 const { graph } = buildModel(arch);
 const masks = ratio ? benchMasks(graph, ratio, Number(density)).masks : graph.params.map(() => null);
-const session = await createSession({
+const options: SessionOptions = {
   graph,
   engine: 'cpu',
   masks,
@@ -37,7 +38,8 @@ const session = await createSession({
   batchSize,
   programs: ['train'],
   threads: Number(threads),
-});
+};
+const { session } = await createTunedSession(options, { tune: 'once' });
 
 /** Writes the case's weights; `extra` zeroes what a mask does not keep. */
 async function load(of: Graph, extra?: readonly (Mask | null)[]): Promise<void> {
@@ -65,6 +67,18 @@ function peakBytes(): number | null {
   }
 }
 
+async function train(steps: number): Promise<{ seconds: number[]; losses: number[] }> {
+  const seconds: number[] = [];
+  const losses: number[] = [];
+  for (let step = 0; step < steps; step++) {
+    const start = performance.now();
+    const { loss } = await session.step(images, labels, { lr, momentum });
+    seconds.push((performance.now() - start) / 1000);
+    losses.push(loss);
+  }
+  return { seconds, losses };
+}
+
 const say = (value: unknown) => process.stdout.write(`${JSON.stringify(value)}\n`);
 try {
   writeFileSync('/proc/self/clear_refs', '5'); // the peak counts from here, without the files just read
@@ -79,16 +93,12 @@ for await (const line of createInterface({ input: process.stdin })) {
     const { loss } = await session.gradient(images, labels, { updateRunningStats: false });
     await load(graph);
     say({ loss });
+  } else if (verb === 'profile') {
+    await session.startProfile();
+    await train(Number(words[0]));
+    say({ events: await session.stopProfile() });
   } else {
-    const seconds: number[] = [];
-    const losses: number[] = [];
-    for (let step = 0; step < Number(words[0]); step++) {
-      const start = performance.now();
-      const { loss } = await session.step(images, labels, { lr, momentum });
-      seconds.push((performance.now() - start) / 1000);
-      losses.push(loss);
-    }
-    say({ seconds, losses, peak_bytes: peakBytes() });
+    say({ ...(await train(Number(words[0]))), peak_bytes: peakBytes() });
   }
 }
 await session.dispose();

@@ -160,6 +160,33 @@ async function takeTurns(seats: readonly Seat[], options: TrainBenchOptions): Pr
   }
 }
 
+/**
+ * The batch asked for, halved until every contestant by itself fits in memory, and whether all fit side by side.
+ * @throws {EnvironmentError} where not even one image fits
+ */
+export function fittingBatch(
+  specs: readonly Pick<ContestantSpec, 'kind'>[],
+  { arch, threads, batchSize: given }: Pick<TrainBenchOptions, 'arch' | 'threads' | 'batchSize'>,
+  say: (message: string) => void,
+): { readonly batchSize: number; readonly resident: boolean } {
+  const { graph } = buildModel(arch);
+  const room = 0.85 * availableMemory();
+  const bytesOf = (batchSize: number) => {
+    const { total } = planMemory({ graph, engine: 'cpu', batchSize, programs: ['train'], threads });
+    return specs.map(({ kind }) => MEMORY_FACTOR[kind] * total + PROCESS_BYTES);
+  };
+  const asked = given ?? (graph.input[1] > 64 ? 32 : 128);
+  let batchSize = asked;
+  while (Math.max(...bytesOf(batchSize)) > room) {
+    batchSize >>= 1;
+    if (batchSize === 0) {
+      throw new EnvironmentError(`[bench] ${arch}: expected memory for one image, got ${bytesText(room)}.`);
+    }
+  }
+  if (batchSize < asked) say(`batch ${asked} does not fit in memory: ${batchSize}`);
+  return { batchSize, resident: bytesOf(batchSize).reduce((sum, bytes) => sum + bytes, 0) <= room };
+}
+
 /** Adds to a sparse entry how it stands against the dense ones beside it. */
 export function compare(entry: Entry, group: readonly Entry[]): Entry {
   if (entry.density === undefined) return entry;
@@ -189,21 +216,7 @@ export async function benchTraining(options: TrainBenchOptions): Promise<TrainBe
       options.densities.map((density) => ours(directory, threads, { ratio, density })),
     );
     const specs = [ours(directory, threads), ...found.contestants, ...sparse];
-    const room = 0.85 * availableMemory();
-    const bytesOf = (batchSize: number) => {
-      const { total } = planMemory({ graph, engine: 'cpu', batchSize, programs: ['train'], threads });
-      return specs.map(({ kind }) => MEMORY_FACTOR[kind] * total + PROCESS_BYTES);
-    };
-    const asked = options.batchSize ?? (graph.input[1] > 64 ? 32 : 128);
-    let batchSize = asked;
-    while (Math.max(...bytesOf(batchSize)) > room) {
-      batchSize >>= 1;
-      if (batchSize === 0) {
-        throw new EnvironmentError(`[bench] ${arch}: expected memory for one image, got ${bytesText(room)}.`);
-      }
-    }
-    if (batchSize < asked) say(`batch ${asked} does not fit in memory: ${batchSize}`);
-    const resident = bytesOf(batchSize).reduce((sum, bytes) => sum + bytes, 0) <= room;
+    const { batchSize, resident } = fittingBatch(specs, options, say);
     writeCase(directory, arch, batchSize);
     for (const spec of specs) seats.push(new Seat(spec, resident));
     await takeTurns(seats, { ...options, onProgress: say });

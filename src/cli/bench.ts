@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { UsageError } from '../errors.js';
 import { sparsityToDensity } from '../resolve-config.js';
 import { bytesText } from '../units.js';
+import { benchProfile } from './bench-profile.js';
 import { addOutputFlags, type Cli, type OutputFlags, table } from './cli.js';
 
 interface BenchFlags extends OutputFlags {
@@ -14,6 +15,8 @@ interface BenchFlags extends OutputFlags {
   readonly seconds: string;
   readonly rounds: string;
   readonly peers: boolean;
+  /** The trace's file. */
+  readonly profile?: string;
 }
 
 function number(flag: string, text: string, what: string, holds: (value: number) => boolean): number {
@@ -37,7 +40,13 @@ export function benchVerb(program: Command, cli: Cli): void {
     .addOption(new Option('--threads <n>', 'of every contestant; 0: every core').default('0'))
     .addOption(new Option('--seconds <s>', 'timed seconds a contestant').default('5'))
     .addOption(new Option('--rounds <n>', 'turns a contestant takes').default('5'))
-    .option('--no-peers', 'only our own engine');
+    .option('--no-peers', 'only our own engine')
+    .addOption(
+      new Option(
+        '--profile [file]',
+        'where a step of our own engine spends its time, with the first ratio and sparsity (0: dense): tables, and a Chrome trace of up to 20 steps',
+      ).preset('rp-profile.json'),
+    );
   addOutputFlags(command);
   command.action(async () => {
     const flags = command.opts<BenchFlags>();
@@ -57,20 +66,25 @@ export function benchVerb(program: Command, cli: Cli): void {
     }
     const threads = number('--threads', flags.threads, 'a count', (n) => Number.isInteger(n) && n >= 0);
     const { native } = await import('../engine/native.js');
-    const { benchTraining } = await import('../bench/train.js');
-    const result = await benchTraining({
+    const shared = {
       arch: flags.arch,
-      ratios,
-      densities,
       ...(flags.batchSize !== undefined && {
         batchSize: number('--batch-size', flags.batchSize, 'a positive integer', isCount),
       }),
       threads: threads || native().session.cpu().cores,
       seconds: number('--seconds', flags.seconds, 'a number > 0', (s) => s > 0),
-      rounds: number('--rounds', flags.rounds, 'a positive integer', isCount),
-      withoutPeers: !flags.peers,
-      ...(flags.progress && !flags.quiet && { onProgress: (message) => cli.stderr.write(`${message}\n`) }),
-    });
+      ...(flags.progress &&
+        !flags.quiet && { onProgress: (message: string) => cli.stderr.write(`${message}\n`) }),
+    };
+    const rounds = number('--rounds', flags.rounds, 'a positive integer', isCount);
+    if (flags.profile !== undefined) {
+      const density = densities[0]!;
+      const sparse = density < 1 && { sparse: { ratio: ratios[0]!, density } };
+      await benchProfile(cli, flags.profile, { ...shared, ...sparse }, flags);
+      return;
+    }
+    const { benchTraining } = await import('../bench/train.js');
+    const result = await benchTraining({ ...shared, ratios, densities, rounds, withoutPeers: !flags.peers });
     if (!flags.quiet) for (const sentence of result.missing) cli.stderr.write(`not measured: ${sentence}\n`);
     if (flags.json) {
       cli.stdout.write(`${JSON.stringify(result)}\n`);

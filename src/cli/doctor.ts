@@ -7,6 +7,7 @@ import type { Command } from 'commander';
 import { defaultDataDir, findFiles, type NaturalName, naturalSpecs } from '../data/index.js';
 import { availableMemory } from '../engine/memory.js';
 import { native, nativePath } from '../engine/native.js';
+import { readTiles, tileCacheFile } from '../engine/tile-cache.js';
 import { EnvironmentError } from '../errors.js';
 import { packageVersion } from '../training/machine.js';
 import { bytesText } from '../units.js';
@@ -119,6 +120,13 @@ async function checkData(dataDir: string): Promise<Check> {
   };
 }
 
+function checkTiles(): Check {
+  const file = tileCacheFile();
+  const { tiles, notice } = readTiles(file);
+  const detail = notice ?? `${Object.keys(tiles).length} searched, in ${file}`;
+  return { name: 'tiles', status: notice ? 'note' : 'ok', detail };
+}
+
 /** Looks at everything; throws nothing. */
 export async function diagnose(options: DoctorOptions = {}): Promise<Diagnosis> {
   const engine = checkEngine();
@@ -130,6 +138,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Diagnosis> 
     checkTool('cmake', ['cmake'], mustBuild),
     checkTool('make', ['ninja', 'make'], mustBuild),
     checkMemory(),
+    ...(mustBuild ? [] : [checkTiles()]),
     await checkData(options.dataDir ?? defaultDataDir()),
     { name: 'gpu', status: 'ok', detail: 'not used: this build has no CUDA back-end' } as const,
   ];

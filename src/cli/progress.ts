@@ -79,8 +79,11 @@ export class Progress {
         layer.nnz,
         layer.density.toFixed(4),
         layer.kernel,
+        layer.tiles,
+        layer.measured,
       ]);
-      this.line(table([['layer', 'shape', 'nnz', 'density', 'kernel'], ...rows]).trimEnd());
+      const head = ['layer', 'shape', 'nnz', 'density', 'kernel', 'tiles', 'measured'];
+      this.line(table([head, ...rows]).trimEnd());
     }
   }
 

@@ -23,6 +23,7 @@ import type {
   GradientOptions,
   LossOptions,
   MemoryPlan,
+  ProfileEvent,
   Program,
   RunOptions,
   RunResult,
@@ -105,9 +106,13 @@ function nativeArguments(options: SessionOptions): { model: NativeModel; config:
     config: {
       maxBatch: batchSize,
       threads,
-      pin: options.pin ?? false,
+      // Threads that share a machine with others must be free to move; those that fill it lose milliseconds when two of
+      // them wake on one core.
+      pin: options.pin ?? (threads === 0 || threads >= native().session.cpu().cores),
       programs: programBits(programs),
       plan: options.plan ?? null,
+      measure: options.measure ?? false,
+      tiles: options.tiles ?? '',
     },
   };
 }
@@ -157,9 +162,9 @@ export async function createSession(options: SessionOptions): Promise<Session> {
   const { model, config } = nativeArguments(options);
   const handle = new (native().session.NativeSession)(options.engine, model, config);
   try {
-    const { plan, activations, parameters } = await withStack(handle.open());
+    const { plan, activations, parameters, profiles } = await withStack(handle.open());
     const memory = { activations, parameters, total: activations + parameters };
-    return new EngineSession(options, handle, model, memory, plan);
+    return new EngineSession(options, handle, model, memory, plan, profiles);
   } catch (error) {
     await handle.dispose();
     throw error;
@@ -186,6 +191,8 @@ class EngineSession implements Session {
   /** Name to index and packed length. */
   readonly #params: ReadonlyMap<string, { index: number; count: number }>;
   readonly #buffers: ReadonlyMap<string, { index: number; count: number }>;
+  readonly #profiles: boolean;
+  #profiling = false;
   #stream: BatchStream | null = null;
   #disposed: Promise<void> | null = null;
 
@@ -195,7 +202,9 @@ class EngineSession implements Session {
     model: NativeModel,
     readonly memory: MemoryPlan,
     readonly plan: string,
+    profiles: boolean,
   ) {
+    this.#profiles = profiles;
     this.engine = options.engine;
     this.graph = options.graph;
     this.#native = handle;
@@ -319,6 +328,21 @@ class EngineSession implements Session {
     const Type = this.engine === 'reference' ? Float64Array : Float32Array;
     const typed = values instanceof Type ? values : Type.from(values);
     return withStack(this.#native.write(TENSOR_KINDS[kind], index, typed));
+  }
+
+  async startProfile(): Promise<void> {
+    this.#require('train');
+    requireThat(this.#profiles, "engine 'cpu', which records its ops", `engine '${this.engine}'`);
+    requireThat(!this.#profiling, 'no profile to be on: call stopProfile() first', 'a second startProfile()');
+    this.#profiling = true;
+    return withStack(this.#native.startProfile());
+  }
+
+  async stopProfile(): Promise<ProfileEvent[]> {
+    this.#open();
+    requireThat(this.#profiling, 'a profile to be on: call startProfile() first', 'none');
+    this.#profiling = false;
+    return withStack(this.#native.stopProfile());
   }
 
   async dispose(): Promise<void> {

@@ -5,7 +5,7 @@
 import { validateGraph } from '../graph/index.js';
 import type { Graph, GraphNode } from '../graph/types.js';
 import type { Mask } from '../masks/mask.js';
-import type { BatchResult, Program, TensorKind, Values } from './session.js';
+import type { BatchResult, ProfileEvent, Program, TensorKind, Values } from './session.js';
 
 /** RpNode; -1: none. */
 export interface NativeNode {
@@ -46,6 +46,9 @@ export interface NativeConfig {
   readonly pin: boolean;
   readonly programs: number;
   readonly plan: string | null;
+  readonly measure: boolean;
+  /** Lines `key<tab>choice`. */
+  readonly tiles: string;
 }
 
 interface NativeLoss {
@@ -78,7 +81,8 @@ export interface NativeRunResult {
 
 /** The addon's session. Calls run in the order made, each on the session's own thread. */
 export interface NativeSession {
-  open(): Promise<{ plan: string; activations: number; parameters: number }>;
+  /** `profiles`: whether the engine has startProfile and stopProfile. */
+  open(): Promise<{ plan: string; activations: number; parameters: number; profiles: boolean }>;
   gradient(images: Values, labels: Int32Array, options: NativeGradientOptions): Promise<BatchResult>;
   tangent(images: Values, labels: Int32Array, options: NativeGradientOptions): Promise<BatchResult>;
   update(sgd: NativeSgd): Promise<void>;
@@ -103,6 +107,8 @@ export interface NativeSession {
   ): Promise<BatchResult & { gradient: Values }>;
   read(kind: number, index: number): Promise<Values>;
   write(kind: number, index: number, values: Values): Promise<void>;
+  startProfile(): Promise<void>;
+  stopProfile(): Promise<ProfileEvent[]>;
   dispose(): Promise<void>;
 }
 

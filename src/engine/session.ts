@@ -26,9 +26,14 @@ export interface SessionOptions {
   readonly programs?: readonly Program[];
   /** 0 (default): every core this process may use. */
   readonly threads?: number;
-  readonly pin?: boolean;
+  /** One core a thread. Absent or null: where the session takes every core this process may use. */
+  readonly pin?: boolean | null;
   /** Text of a plan to replay: measured choices are taken from it instead of being measured again. */
   readonly plan?: string;
+  /** Choose kernels' tiles by a short measured search instead of by the cost model (default false). */
+  readonly measure?: boolean;
+  /** Searches already made, lines `key<tab>choice`: these layers are not measured again (src/engine/tile-cache.ts). */
+  readonly tiles?: string;
 }
 
 /** What a session would allocate, in bytes. */
@@ -108,6 +113,52 @@ export interface EvalResult {
   readonly nll: number;
 }
 
+/** What an op of a profile did; those of one kind have one kernel (native/engine/cpu/profile.h). */
+export type ProfileKind =
+  /** Images into the engine's layout. */
+  | 'import'
+  /** Convolutions, and linear layers as 1x1 ones: into y, dx, dw. */
+  | 'conv_forward'
+  | 'conv_dgrad'
+  | 'conv_wgrad'
+  | 'bias_forward'
+  | 'bias_wgrad'
+  /** Zeros around what a convolution wrote, or around the gradient that it reads. */
+  | 'border_forward'
+  | 'border_backward'
+  /** Batch norm's mean and variance, and the factors that normalise. */
+  | 'statistics'
+  /** Normalise, add, ReLU: one pass. */
+  | 'combine_forward'
+  /** ReLU's gradient, and batch norm's sums over it: the gradients of gamma and beta. */
+  | 'combine_sums'
+  | 'batch_norm_dgrad'
+  /** Of an add, to an input that no batch norm stands before. */
+  | 'gradient_copy'
+  | 'pool_forward'
+  | 'pool_backward'
+  | 'flatten_forward'
+  | 'flatten_backward'
+  | 'loss'
+  /** Of the gradient, before the updates of `run`. */
+  | 'finite_check'
+  | 'update'
+  /** Values into the order in which a convolution's kernels read them. */
+  | 'pack';
+
+/** An op that ran while a profile was on. Ops do not overlap. */
+export interface ProfileEvent {
+  readonly kind: ProfileKind;
+  /** Convolution and linear: the weight's name, as in the plan. Otherwise the node's; null: of the whole network. */
+  readonly layer: string | null;
+  /** Updates done since startProfile(): 0 for the ops of the first step, its update included. */
+  readonly step: number;
+  /** Microseconds since startProfile(). */
+  readonly start: number;
+  /** Microseconds until the last thread was done. */
+  readonly duration: number;
+}
+
 /** Batches of a split, prepared natively (src/data/loader.ts makes them); opaque to everyone but the engine. */
 export interface BatchStream {
   /** Optimiser steps in one epoch. */
@@ -152,6 +203,17 @@ export interface Session {
   /** Packed values of a parameter (or, for 'running', of a buffer), by name. Waits for queued calls. */
   read(kind: TensorKind, name: string): Promise<Values>;
   write(kind: TensorKind, name: string, values: Values): Promise<void>;
+  /**
+   * Records every op of the calls between here and stopProfile(), at no cost but reading a clock twice an op; results
+   * stay the same to the bit. Waits for queued calls.
+   * @throws {UsageError} without program 'train', by an engine that records none (`reference`), or while one is on.
+   */
+  startProfile(): Promise<void>;
+  /**
+   * The ops since startProfile(), in the order in which they began. Waits for queued calls.
+   * @throws {UsageError} when no profile is on.
+   */
+  stopProfile(): Promise<ProfileEvent[]>;
   /** Waits for running calls, then frees everything. Later calls reject. */
   dispose(): Promise<void>;
 }

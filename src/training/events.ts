@@ -15,8 +15,12 @@ export interface LayerRecord {
   readonly nnz: number;
   /** Dense multiply-accumulates of one image. */
   readonly macs: number;
-  /** The kernels the plan chose (`forward`, `dgrad`, `wgrad` where they differ), as the plan names them. */
+  /** The kernel that runs it, as the plan names it: `sparse_conv2d_avx512`. */
   readonly kernel: string;
+  /** The tiles chosen for its passes: `forward=2x8/13n dgrad=… wgrad=…`. */
+  readonly tiles: string;
+  /** What the search measured for them, useful GFLOP/s a pass; empty where none was made. */
+  readonly measured: string;
 }
 
 /** Everything is decided and allocated; the first step is next. Sent once, again after a resume. */

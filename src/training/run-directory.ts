@@ -188,8 +188,11 @@ export class RunDirectory {
 }
 
 function sparsityCsv(layers: readonly LayerRecord[]): string {
-  const rows = layers.map(({ name, shape, numel, nnz, density, macs, kernel }) =>
-    csvRow([name, shape.join('x'), numel, nnz, density, macs, kernel]),
+  const rows = layers.map(({ name, shape, numel, nnz, density, macs, kernel, tiles, measured }) =>
+    csvRow([name, shape.join('x'), numel, nnz, density, macs, kernel, tiles, measured]),
   );
-  return csvRow(['layer', 'shape', 'params', 'nnz', 'density', 'macs', 'kernel']) + rows.join('');
+  return (
+    csvRow(['layer', 'shape', 'params', 'nnz', 'density', 'macs', 'kernel', 'tiles', 'measured']) +
+    rows.join('')
+  );
 }

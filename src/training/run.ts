@@ -4,6 +4,7 @@ import { weightsSha256 } from '../checkpoint/weights-hash.js';
 import type { ExperimentConfig } from '../config.js';
 import { type Dataset, type Loader, openLoader, protocolSplits } from '../data/index.js';
 import type { Session } from '../engine/session.js';
+import { plannedLayers } from '../engine/tile-cache.js';
 import type { Mask } from '../masks/mask.js';
 import { flopsRatio, type NetworkCost, networkCost } from '../metrics/flops.js';
 import type { ExperimentResult, LayerRecord } from './events.js';
@@ -19,6 +20,8 @@ export interface PreparedRun {
   readonly config: ExperimentConfig;
   readonly dataset: Dataset;
   readonly session: Session;
+  /** The session's, with every search's figures known. */
+  readonly plan: string;
   /** One per graph.params entry. */
   readonly masks: readonly (Mask | null)[];
   readonly maskRecipe: MaskRecipe;
@@ -77,7 +80,7 @@ export async function trainRun(run: PreparedRun): Promise<ExperimentResult> {
       ...{ momentum: config.momentum, nesterov: config.nesterov, labelSmoothing: config.labelSmoothing },
       weightDecay: weightDecays(graph, config.weightDecay, config.weightDecayOn),
     },
-    plan: session.plan,
+    plan: run.plan,
     seeds: { init: config.initSeed, mask: config.maskSeed, data: config.dataSeed },
   });
   const result = await trainSession({
@@ -99,8 +102,11 @@ export async function trainRun(run: PreparedRun): Promise<ExperimentResult> {
 function announce(run: PreparedRun, cost: NetworkCost): void {
   const { config, dataset, session, maskRecipe, loaders, recorder, start } = run;
   const { name, description, synthetic } = dataset;
-  const kernels = kernelsOf(session.plan);
-  const layers = cost.layers.map((layer): LayerRecord => ({ ...layer, kernel: kernels(layer.name) }));
+  const planned = new Map(plannedLayers(run.plan).map((layer) => [layer.name, layer]));
+  const layers = cost.layers.map((layer): LayerRecord => {
+    const { kernel = '', choice = '', figures = '' } = planned.get(layer.name) ?? {};
+    return { ...layer, kernel, tiles: choice, measured: figures };
+  });
   recorder.emit({
     ...{
       type: 'planned',
@@ -113,31 +119,11 @@ function announce(run: PreparedRun, cost: NetworkCost): void {
       flopsRatio: flopsRatio(cost),
       memoryBytes: session.memory.total,
     },
-    ...{ plan: session.plan, engine: session.engine, trainImages: loaders.train.images },
+    ...{ plan: run.plan, engine: session.engine, trainImages: loaders.train.images },
     stepsPerEpoch: loaders.train.stepsPerEpoch,
     totalSteps: totalSteps(config, loaders.train.stepsPerEpoch),
     firstStep: start.position.step,
   });
-}
-
-interface PlannedLayer {
-  readonly name: string;
-  readonly kernel?: unknown;
-  readonly forward?: unknown;
-  readonly dgrad?: unknown;
-  readonly wgrad?: unknown;
-}
-
-/** The kernels of a layer, by its weight's name, as the plan text tells them. */
-function kernelsOf(plan: string): (weight: string) => string {
-  const { layers = [] } = JSON.parse(plan) as { layers?: readonly PlannedLayer[] };
-  return (weight) => {
-    const layer = layers.find(({ name }) => name === weight || `${name}.weight` === weight);
-    if (!layer) return '';
-    const { kernel, forward, dgrad, wgrad } = layer;
-    const names = [kernel, forward, dgrad, wgrad].filter((value) => typeof value === 'string');
-    return [...new Set(names)].join(' ');
-  };
 }
 
 function resultOf(run: PreparedRun, fitted: FitResult, cost: NetworkCost, weights: string): ExperimentResult {

@@ -40,12 +40,18 @@ export interface Exited {
   readonly stderr: string;
 }
 
-/** Starts `node ...argv`; `exited` resolves at its end. */
-export function startNode(argv: readonly string[]): {
+/** Starts `node ...argv`, in `cwd`; `exited` resolves at its end. */
+export function startNode(
+  argv: readonly string[],
+  { cwd }: { readonly cwd?: string } = {},
+): {
   readonly child: ChildProcess;
   readonly exited: Promise<Exited>;
 } {
-  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, argv, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...(cwd !== undefined && { cwd }),
+  });
   let [stdout, stderr] = ['', ''];
   child.stdout!.on('data', (text) => {
     stdout += text;

@@ -19,7 +19,7 @@ async function workerData(then: string, steps = 5) {
     addon: nativePath(),
     engine: session.engine,
     model: nativeModel(graph, [], []),
-    config: { maxBatch: TINY_BATCH, threads: 2, pin: false, programs: 3 },
+    config: { maxBatch: TINY_BATCH, threads: 2, pin: false, programs: 3, measure: false, tiles: '' },
     weights,
     images: Array.from(images),
     labels: Array.from(labels),

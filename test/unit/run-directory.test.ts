@@ -30,6 +30,8 @@ const planned = (outputDir: string, firstStep = 0): PlannedEvent => ({
       nnz: 432,
       macs: 442368,
       kernel: 'conv_ref',
+      tiles: 'forward=1x1/3',
+      measured: 'forward 9 GFLOP/s',
     },
   ],
   maskHash: 'ab',
@@ -87,8 +89,8 @@ describe('RunDirectory', () => {
     const run = RunDirectory.create(config(path.join(root, 'a')));
     for (const event of [planned(run.path), progress(5), epoch(1)]) run.record(event);
     expect(lines(run, 'sparsity.csv')).toEqual([
-      'layer,shape,params,nnz,density,macs,kernel',
-      'conv.weight,16x3x3x3,432,432,1,442368,conv_ref',
+      'layer,shape,params,nnz,density,macs,kernel,tiles,measured',
+      'conv.weight,16x3x3x3,432,432,1,442368,conv_ref,forward=1x1/3,forward 9 GFLOP/s',
     ]);
     expect(lines(run, 'summary.csv')).toEqual([
       'epoch,step,train_loss,train_accuracy,test_loss,test_accuracy,validation_loss,validation_accuracy,lr,images_per_second,seconds',

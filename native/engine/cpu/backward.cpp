@@ -45,15 +45,21 @@ void Session::conv_backward(const Step& step, const BackwardStep& backward, bool
   const Conv& conv = convs_[step.conv];
   float* dy = gradient_of(step.output);
   if (backward.zero_border) {
+    OpTimer timer(profile_, OpKind::border_backward, spec.name);
     team_.parallel_range(blocks_, [&](int64_t begin, int64_t end, int) {
       zero_border(plan_.gradients[step.output], dy, begin, end);
     });
   }
   if (program_->weight_gradients()) {
+    OpTimer timer(profile_, OpKind::conv_wgrad, spec.name);
     conv.layer->wgrad(value(step.input()), dy, parameters_.gradient(spec.weight), blocks_, accumulate, team_);
-    if (spec.bias >= 0) bias_gradient(spec, step.output, dy, parameters_.gradient(spec.bias), accumulate);
+  }
+  if (program_->weight_gradients() && spec.bias >= 0) {
+    OpTimer timer(profile_, OpKind::bias_wgrad, spec.name);
+    bias_gradient(spec, step.output, dy, parameters_.gradient(spec.bias), accumulate);
   }
   if (backward.write[0] == GradientWrite::none) return;
+  OpTimer timer(profile_, OpKind::conv_dgrad, spec.name);
   conv.layer->dgrad(dy, *conv.weights, gradient_of(step.input()), blocks_,
                     backward.write[0] == GradientWrite::add, team_);
 }
@@ -84,6 +90,7 @@ void Session::combine_backward(const Step& step, const BackwardStep& backward, b
 // First pass: g in place of dz (ReluMask), the gradients of gamma and beta, and what the second pass
 // multiplies by.
 void Session::combine_sums(const Step& step, bool accumulate) {
+  OpTimer timer(profile_, OpKind::combine_sums, step.name);
   const bool sums = program_->batch_statistics();
   CombineBackwardArgs args;
   args.mask = relu_mask(step);
@@ -161,12 +168,14 @@ void Session::combine_writes(const Step& step, const BackwardStep& backward) {
     if (step.terms[t].batch_norm >= 0 || write == GradientWrite::none || write == GradientWrite::alias)
       continue;
     const int input = step.terms[t].value;
+    OpTimer timer(profile_, OpKind::gradient_copy, step.name);
     copy_gradient(g, g_layout, gradient_of(input), plan_.gradients[input], write == GradientWrite::add);
   }
   for (int t = 0; t < step.term_count; t++) {
     const Term& term = step.terms[t];
     if (term.batch_norm < 0 || backward.write[t] == GradientWrite::none) continue;
     const BatchNormState& state = batch_norms_[term.batch_norm];
+    OpTimer timer(profile_, OpKind::batch_norm_dgrad, plan_.graph.batch_norms[term.batch_norm].name);
     BatchNormApplyArgs args;
     args.g = g;
     args.g_layout = g_layout;
@@ -203,10 +212,12 @@ void Session::copy_gradient(const float* g, const Layout& from, float* to, const
 
 void Session::pool_backward(const Step& step, const BackwardStep& backward, int index, const float* dy,
                             float* dx) {
+  const bool flat = step.kind == StepKind::flatten;
+  OpTimer timer(profile_, flat ? OpKind::flatten_backward : OpKind::pool_backward, step.name);
   const bool add = backward.write[0] == GradientWrite::add;
   const Layout& dy_layout = plan_.gradients[step.output];
   const Layout& dx_layout = plan_.gradients[step.input()];
-  if (step.kind == StepKind::flatten) {
+  if (flat) {
     team_.parallel_range(blocks_, [&](int64_t begin, int64_t end, int) {
       unflatten(dy, dy_layout, dx, dx_layout, add, begin, end);
     });

@@ -63,6 +63,18 @@ int tangent(RpSession* session, const RpBatch* batch, const RpGradientOptions* o
   return rp::guarded(error, [&] { *result = session->session.tangent(*batch, *options); });
 }
 
+int start_profile(RpSession* session, RpError* error) {
+  return rp::guarded(error, [&] { session->session.profile().start(); });
+}
+
+int stop_profile(RpSession* session, const RpOpEvent** events, int64_t* count, RpError* error) {
+  return rp::guarded(error, [&] {
+    const std::vector<RpOpEvent>& recorded = session->session.profile().stop();
+    *events = recorded.data();
+    *count = static_cast<int64_t>(recorded.size());
+  });
+}
+
 const RpEngineApi kApi = {RP_ENGINE_ABI_VERSION,
                           "cpu",
                           4,
@@ -77,7 +89,9 @@ const RpEngineApi kApi = {RP_ENGINE_ABI_VERSION,
                           run,
                           evaluate,
                           input_gradient,
-                          tangent};
+                          tangent,
+                          start_profile,
+                          stop_profile};
 
 }  // namespace
 

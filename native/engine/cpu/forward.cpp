@@ -28,9 +28,18 @@ bool is_finite(const Layout& l, const float* x, int n) {
   return true;
 }
 
+// Sums of the rows, each as long as `out`.
+void add_rows(const double* rows, int64_t count, std::vector<double>& out) {
+  std::fill(out.begin(), out.end(), 0.0);
+  for (int64_t row = 0; row < count; row++, rows += out.size()) {
+    for (size_t c = 0; c < out.size(); c++) out[c] += rows[c];
+  }
+}
+
 }  // namespace
 
 void Session::import(const RpBatch& batch) {
+  OpTimer timer(profile_, OpKind::import);
   const Layout& layout = plan_.values[0];
   team_.parallel_range(blocks_, [&](int64_t begin, int64_t end, int) {
     import_images(batch.images, batch.image_bytes, batch.n, layout, value(0), begin, end);
@@ -66,11 +75,13 @@ void Session::forward_step(const Step& step, int index, bool update_running_stat
     case StepKind::max_pool:
     case StepKind::avg_pool:
       return pool_forward(step, index);
-    case StepKind::flatten:
+    case StepKind::flatten: {
+      OpTimer timer(profile_, OpKind::flatten_forward, step.name);
       team_.parallel_range(blocks_, [&](int64_t begin, int64_t end, int) {
         flatten(value(step.input()), plan_.values[step.input()], value(step.output),
                 plan_.values[step.output], begin, end);
       });
+    }
   }
 }
 
@@ -81,10 +92,22 @@ void Session::conv_forward(const Step& step) {
   const Conv& conv = convs_[step.conv];
   const Layout& layout = plan_.values[step.output];
   float* y = value(step.output);
-  conv.layer->forward(value(step.input()), *conv.weights, y, blocks_, false, team_);
+  {
+    OpTimer timer(profile_, OpKind::conv_forward, spec.name);
+    std::vector<double>& moments = moments_[step.output];
+    const int64_t rows = conv.layer->sum_rows(blocks_), width = static_cast<int64_t>(moments.size());
+    // Where tiles are so small that their sums would not fit, the statistics have a pass of their own.
+    summed_[step.output] = program_->batch_statistics() && width > 0 && rows * width <= plan_.sum_doubles;
+    const ConvSums sums{sums_.data(), n_};
+    conv.layer->forward(value(step.input()), *conv.weights, y, blocks_, false, team_,
+                        summed_[step.output] ? &sums : nullptr);
+    if (summed_[step.output]) add_rows(sums_.data(), rows, moments);
+  }
   if (spec.bias >= 0) {
+    OpTimer timer(profile_, OpKind::bias_forward, spec.name);
     add_bias(spec, layout, y, parameters_.values(spec.bias));
   } else if (layout.border > 0) {
+    OpTimer timer(profile_, OpKind::border_forward, spec.name);
     team_.parallel_range(blocks_,
                          [&](int64_t begin, int64_t end, int) { zero_border(layout, y, begin, end); });
   }
@@ -114,6 +137,7 @@ void Session::combine_forward(const Step& step, bool update_running_stats) {
     if (term.batch_norm >= 0) {
       const BatchNormSpec& spec = plan_.graph.batch_norms[term.batch_norm];
       BatchNormState& state = batch_norms_[term.batch_norm];
+      OpTimer timer(profile_, OpKind::statistics, spec.name);
       if (program_->batch_statistics()) {
         batch_statistics(spec, state, term.value, update_running_stats);
       } else {
@@ -134,6 +158,7 @@ void Session::combine_forward(const Step& step, bool update_running_stats) {
     }
     args.terms[t] = term_of(term);
   }
+  OpTimer timer(profile_, OpKind::combine_forward, step.name);
   run_combine(args);
 }
 
@@ -163,24 +188,24 @@ void Session::batch_statistics(const BatchNormSpec& spec, BatchNormState& state,
   const double count = static_cast<double>(n_) * layout.height * layout.width;
   if (count < 2)
     fail("[%s] expected more than one value a channel for batch statistics, got one.", spec.name.c_str());
-  StatisticsArgs args;
-  args.x = value(input);
-  args.layout = layout;
-  args.n = n_;
-  args.rows_per_chunk = chunk_rows(layout);
-  args.sums = sums_.data();
-  const int64_t chunks = blocks_ * chunks_per_block(layout);
-  team_.parallel_range(chunks,
-                       [&](int64_t begin, int64_t end, int) { batch_norm_.statistics(args, begin, end); });
+  std::vector<double>& moments = moments_[input];
+  if (!summed_[input]) {
+    StatisticsArgs args;
+    args.x = value(input);
+    args.layout = layout;
+    args.n = n_;
+    args.rows_per_chunk = chunk_rows(layout);
+    args.sums = sums_.data();
+    const int64_t chunks = blocks_ * chunks_per_block(layout);
+    team_.parallel_range(chunks,
+                         [&](int64_t begin, int64_t end, int) { batch_norm_.statistics(args, begin, end); });
+    add_rows(sums_.data(), chunks, moments);
+  }
   float* running_mean = parameters_.running(spec.running_mean);
   float* running_var = parameters_.running(spec.running_var);
   for (int c = 0; c < spec.channels; c++) {
-    double sum = 0, squares = 0;
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-      sum += sums_[(2 * chunk) * spec.channels + c];
-      squares += sums_[(2 * chunk + 1) * spec.channels + c];
-    }
-    const double mean = sum / count, difference = squares / count - mean * mean;
+    const double mean = moments[c] / count;
+    const double difference = moments[spec.channels + c] / count - mean * mean;
     const double variance = difference < 0 ? 0 : difference;  // rounding; NaN stays
     state.mean[c] = mean;
     state.inverse_std[c] = 1 / std::sqrt(variance + spec.epsilon);
@@ -203,6 +228,7 @@ void Session::running_statistics(const BatchNormSpec& spec, BatchNormState& stat
 // ---- pools
 
 void Session::pool_forward(const Step& step, int index) {
+  OpTimer timer(profile_, OpKind::pool_forward, step.name);
   PoolArgs args;
   args.window = step.window;
   args.in = value(step.input());
@@ -220,6 +246,7 @@ void Session::pool_forward(const Step& step, int index) {
 // ---- loss
 
 RpBatchResult Session::loss(const RpBatch& batch, const RpLoss& options, double weight) {
+  OpTimer timer(profile_, OpKind::loss);
   const int logits = plan_.graph.logits;
   CrossEntropyArgs args;
   args.logits = value(logits);

@@ -266,11 +266,13 @@ class ProgramPlanner {
   std::vector<int> choice_buffer_;                   // per step
 };
 
-// Partial sums of the widest batch norm step: per chunk and channel, at most three.
+// Partial sums of the widest batch norm step: per chunk and channel, at most three; of the widest
+// convolution's epilogue: two per tile and channel, a tile of four positions at the least.
 int64_t sum_doubles(const Plan& plan) {
   int64_t most = 0;
   for (const Layout& l : plan.values) {
     most = std::max(most, chunks_per_block(l) * plan.blocks() * 3 * l.channels);
+    most = std::max(most, (int64_t{l.height} * l.width * plan.blocks() + 3) / 4 * 2 * l.channels);
   }
   return most;
 }

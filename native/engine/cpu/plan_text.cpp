@@ -62,6 +62,8 @@ class Reader {
       if (field == "shape") layer.shape = value;
       if (field == "kernel") layer.kernel = value;
       if (field == "choice") layer.choice = value;
+      if (field == "key") layer.key = value;
+      if (field == "figures") layer.figures = value;
     });
     return layer;
   }
@@ -159,6 +161,8 @@ std::string write_plan(const PlanText& plan) {
     append_field(out, "shape", plan.layers[i].shape);
     append_field(out, "kernel", plan.layers[i].kernel);
     append_field(out, "choice", plan.layers[i].choice);
+    if (!plan.layers[i].key.empty()) append_field(out, "key", plan.layers[i].key);
+    if (!plan.layers[i].figures.empty()) append_field(out, "figures", plan.layers[i].figures);
     out += "}";
   }
   out += "\n]}\n";

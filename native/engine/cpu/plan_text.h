@@ -14,6 +14,10 @@ struct PlannedLayer {
   std::string shape;  // shape_text()
   std::string kernel;
   std::string choice;
+  std::string
+      key;  // of a search: layers of equal key share a choice (RpSessionConfig.tiles); empty: none made
+  std::string
+      figures;  // what the search measured, "forward 0.51 ms dgrad 0.57 ms wgrad 0.56 ms"; empty: nothing
 };
 
 struct PlanText {

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <sstream>
 
 #include "core/error.h"
 #include "engine/cpu/plan_text.h"
 #include "ops/activation/activation.h"
+#include "ops/conv_search.h"
 
 namespace rp {
 namespace cpu {
@@ -34,6 +37,19 @@ std::vector<PlannedLayer> replayed_layers(const char* text, const StepGraph& gra
   return std::move(plan.layers);
 }
 
+// Of RpSessionConfig.tiles.
+std::map<std::string, ConvSearched> known_tiles(const char* text) {
+  std::map<std::string, ConvSearched> known;
+  std::istringstream lines(text ? text : "");
+  for (std::string line; std::getline(lines, line);) {
+    const size_t tab = line.find('\t');
+    if (tab == std::string::npos)
+      fail("[tiles] expected lines of a key, a tab and a choice, got \"%s\".", line.c_str());
+    known[line.substr(0, tab)] = {line.substr(tab + 1), ""};
+  }
+  return known;
+}
+
 int threads_of(const RpSessionConfig& config) {
   return config.threads > 0 ? config.threads : available_cores();
 }
@@ -59,6 +75,15 @@ Session::Session(const RpModel& model, const RpSessionConfig& config)
     const std::vector<float> f(c);
     batch_norms_.push_back({d, d, f, f, f, f, f, f, d, d});
     if (tangent) batch_norm_tangents_.push_back({d, d, d, d, d});
+  }
+  moments_.resize(plan_.graph.values.size());
+  summed_.assign(plan_.graph.values.size(), 0);
+  for (const Step& step : plan_.graph.steps) {
+    for (int t = 0; t < step.term_count; t++) {
+      const Term& term = step.terms[t];
+      if (term.batch_norm >= 0)
+        moments_[term.value].resize(2 * plan_.graph.batch_norms[term.batch_norm].channels);
+    }
   }
   size_t widest = 0;
   for (const ConvSpec& spec : plan_.graph.convs) {
@@ -92,18 +117,37 @@ Session::~Session() = default;
 
 void Session::make_convs(const RpModel& model, const RpSessionConfig& config) {
   const std::vector<PlannedLayer> replay = replayed_layers(config.plan, plan_.graph, isa_);
+  std::map<std::string, ConvSearched> searched = known_tiles(config.tiles);
+  std::unique_ptr<ConvSearch> search;
   PlanText text{"cpu", isa_name(isa_), {}};
   for (size_t i = 0; i < plan_.graph.convs.size(); i++) {
     const ConvSpec& spec = plan_.graph.convs[i];
+    const MaskView mask = mask_of(model.params[spec.weight]);
+    const ConvLayouts layouts = plan_.conv_layouts(static_cast<int>(i));
+    PlannedLayer planned{spec.name, shape_text(spec.shape), "", "", "", ""};
     ConvOptions options;
     options.max_blocks = plan_.blocks();
-    if (!replay.empty()) options.choice = replay[i].choice;
+    if (!replay.empty()) {
+      options.choice = replay[i].choice;
+    } else if (config.measure) {
+      planned.key = conv_search_key(spec.shape, mask, layouts, options.max_blocks);
+      auto found = searched.find(planned.key);
+      // A choice of another version may name a tile that is no more.
+      if (found == searched.end() || !conv_takes(spec.shape, mask, layouts, found->second.choice, isa_)) {
+        if (found != searched.end()) searched.erase(found);
+        if (!search) search = std::make_unique<ConvSearch>(team_);
+        found = searched.emplace(planned.key, search->search(spec.shape, mask, layouts, options)).first;
+      }
+      options.choice = found->second.choice;
+      planned.figures = found->second.figures;
+    }
     Conv conv;
-    conv.layer = make_conv(spec.shape, mask_of(model.params[spec.weight]),
-                           plan_.conv_layouts(static_cast<int>(i)), options, team_);
+    conv.layer = make_conv(spec.shape, mask, layouts, options, team_);
     conv.weights = conv.layer->make_weights();
     if (config.programs & RP_PROGRAM_TANGENT) conv.direction = conv.layer->make_weights();
-    text.layers.push_back({spec.name, shape_text(spec.shape), conv.layer->kernel(), conv.layer->choice()});
+    planned.kernel = conv.layer->kernel();
+    planned.choice = conv.layer->choice();
+    text.layers.push_back(std::move(planned));
     convs_.push_back(std::move(conv));
     pack(static_cast<int>(i));
   }
@@ -133,6 +177,7 @@ RpMemory Session::memory(const RpModel& model, const RpSessionConfig& config) {
 
 void Session::pack(int conv) {
   const ConvSpec& spec = plan_.graph.convs[conv];
+  OpTimer timer(profile_, OpKind::pack, spec.name);
   convs_[conv].layer->pack(parameters_.values(spec.weight), *convs_[conv].weights, team_);
 }
 
@@ -177,11 +222,18 @@ RpBatchResult Session::gradient(const RpBatch& batch, const RpGradientOptions& o
 
 void Session::update(const RpSgd& sgd) {
   plan_.program(RP_PROGRAM_TRAIN);
-  parameters_.update(sgd, team_);
+  {
+    OpTimer timer(profile_, OpKind::update);
+    parameters_.update(sgd, team_);
+  }
   for (size_t i = 0; i < convs_.size(); i++) pack(static_cast<int>(i));
+  profile_.end_step();
 }
 
-bool Session::gradient_is_finite() { return parameters_.gradient_is_finite(team_); }
+bool Session::gradient_is_finite() {
+  OpTimer timer(profile_, OpKind::finite_check);
+  return parameters_.gradient_is_finite(team_);
+}
 
 std::string Session::non_finite_layer() {
   parameters_.restore_running();

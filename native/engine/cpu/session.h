@@ -1,8 +1,9 @@
 // A session of the CPU engine: runs a plan on its own threads. Split over files by phase: session.cpp (making
 // one, parameters, whole programs), forward.cpp, backward.cpp, tangent.cpp.
 //
-// Nothing is allocated inside a step, and no result depends on the number of threads: work is split over rows
-// or over chunks fixed by the layout, and the sums of chunks are added in order.
+// Nothing is allocated inside a step, but for what a profile that is on records; and no result depends on the
+// number of threads: work is split over rows or over chunks fixed by the layout, and the sums of chunks are
+// added in order.
 #pragma once
 #include <memory>
 #include <string>
@@ -12,6 +13,7 @@
 #include "engine/cpu/huge_pages.h"
 #include "engine/cpu/parameters.h"
 #include "engine/cpu/plan.h"
+#include "engine/cpu/profile.h"
 #include "engine/host_run.h"
 #include "ops/batch_norm/batch_norm.h"
 #include "ops/combine/combine.h"
@@ -59,6 +61,9 @@ class Session final : public StepEngine {
   RpBatchResult evaluate(const RpBatch&, const RpLoss&, float* logits);
   RpBatchResult input_gradient(const RpBatch&, const RpLoss&, const double* input_scale, float* dx);
   RpBatchResult tangent(const RpBatch&, const RpGradientOptions&);
+
+  // Off until started. Of a tangent, what it shares with a gradient is recorded.
+  Profile& profile() { return profile_; }
 
  private:
   struct Conv {
@@ -128,10 +133,14 @@ class Session final : public StepEngine {
   std::vector<BatchNormTangent> batch_norm_tangents_;
   std::vector<char> reached_;  // per parameter: backward gives it a gradient
   HugePages arena_;
-  std::vector<double> sums_;                        // plan_.sum_doubles
+  std::vector<double> sums_;  // plan_.sum_doubles
+  std::vector<std::vector<double>>
+      moments_;               // per value that a batch norm reads: Σ x, then Σ x², per channel
+  std::vector<char> summed_;  // per value: this forward's convolution left its moments
   std::vector<CrossEntropySums> loss_sums_;         // per image block
   std::vector<float> bias_zero_, bias_one_, bias_;  // a bias as a combine term
   std::string plan_text_;
+  Profile profile_;
 
   // The batch at hand.
   const ProgramPlan* program_ = nullptr;

@@ -62,10 +62,23 @@ int tangent(RpSession* session, const RpBatch* batch, const RpGradientOptions* o
   return guarded(error, [&] { *result = of(session).tangent(*batch, *options); });
 }
 
-constexpr RpEngineApi kApi = {
-    RP_ENGINE_ABI_VERSION, "reference",
-    /*value_bytes=*/8,     plan_memory, create, destroy, plan, read, write, gradient, update, run, evaluate,
-    input_gradient,        tangent};
+constexpr RpEngineApi kApi = {RP_ENGINE_ABI_VERSION,
+                              "reference",
+                              /*value_bytes=*/8,
+                              plan_memory,
+                              create,
+                              destroy,
+                              plan,
+                              read,
+                              write,
+                              gradient,
+                              update,
+                              run,
+                              evaluate,
+                              input_gradient,
+                              tangent,
+                              /*start_profile=*/nullptr,
+                              /*stop_profile=*/nullptr};
 
 }  // namespace
 }  // namespace rp::reference

@@ -9,7 +9,6 @@
 #include "cpu/threads.h"
 #include "ops/conv2d/dense_choice.h"
 #include "ops/conv2d/dense_lists.h"
-#include "ops/conv_buffer.h"
 #include "ops/conv_choice.h"
 #include "ops/conv_gather.h"
 #include "ops/conv_kinds.h"
@@ -49,9 +48,9 @@ class DenseConv final : public ConvLayer {
       if (layouts.has_wgrad) set_wgrad(choice_of(options.choice, "wgrad"));
       if (layouts.has_dgrad) set_dgrad(choice_of(options.choice, "dgrad"));
     } else {
-      choose(options, team);
+      choose(layouts);
     }
-    scratch_->reserve(scratch_each(), team);
+    scratch_->reserve(scratch_each(), 0, team);
   }
 
   std::unique_ptr<ConvWeights> make_weights() const override {
@@ -60,9 +59,11 @@ class DenseConv final : public ConvLayer {
 
   void pack(const float* values, ConvWeights& weights, ThreadTeam& team) const override;
 
-  void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add,
-               ThreadTeam& team) const override {
-    const GatherRun run{forward_, forward_tiling_, choices_.forward, kOutputGroup, x, y, blocks};
+  int64_t sum_rows(int blocks) const override { return forward_tiling_.items(blocks); }
+  void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
+               const ConvSums* sums) const override {
+    const GatherRun run{
+        forward_, forward_tiling_, choices_.forward, kOutputGroup, forward_lines_, x, y, blocks, sums};
     gather(run, forward_lists_.front(), static_cast<const DenseWeights&>(weights).forward.data(), add, team);
   }
 
@@ -71,7 +72,9 @@ class DenseConv final : public ConvLayer {
     const float* values = static_cast<const DenseWeights&>(weights).dgrad.data();
     for (size_t p = 0; p < dgrad_.size(); p++) {
       if (!add || !dgrad_[p].taps.empty()) {
-        const GatherRun run{dgrad_[p], dgrad_tilings_[p], choices_.dgrad, kOutputGroup, dy, dx, blocks};
+        const GatherRun run{
+            dgrad_[p], dgrad_tilings_[p], choices_.dgrad, kOutputGroup, dgrad_lines_[p], dy, dx, blocks,
+            nullptr};
         gather(run, dgrad_lists_[p], values, add, team);
       }
       values += phase_weights(p);
@@ -82,11 +85,14 @@ class DenseConv final : public ConvLayer {
              ThreadTeam& team) const override;
 
   int64_t index_bytes() const override {
-    int64_t bytes =
-        forward_tiling_.bytes() + wgrad_tiling_.bytes() + 4 * static_cast<int64_t>(offsets_.capacity());
+    int64_t bytes = forward_tiling_.bytes() + wgrad_tiling_.bytes() +
+                    4 * static_cast<int64_t>(offsets_.capacity() + places_.capacity());
     for (const DenseList& list : forward_lists_) bytes += list.bytes();
     for (const DenseList& list : dgrad_lists_) bytes += list.bytes();
     for (const Tiling& tiling : dgrad_tilings_) bytes += tiling.bytes();
+    bytes += 4 * static_cast<int64_t>(forward_lines_.capacity());
+    for (const std::vector<int32_t>& lines : dgrad_lines_)
+      bytes += 4 * static_cast<int64_t>(lines.capacity());
     return bytes;
   }
   int64_t weights_bytes() const override { return 4 * numel_ * (choices_.has_dgrad ? 2 : 1); }
@@ -116,6 +122,8 @@ class DenseConv final : public ConvLayer {
       args.k_count = list.k_count(place.channel_block);
       args.weights = weights + list.weights_begin(place.channel_block) + place.output * args.k_count;
       args.partial = place.partial;
+      args.next = place.next;
+      args.sums = place.sums;
       args.outputs = place.outputs;
       args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
       kernels_.gather(place.height, place.width, run.pass.x_step)(args);
@@ -127,6 +135,7 @@ class DenseConv final : public ConvLayer {
     choices_.forward = choice;
     forward_tiling_ =
         Tiling(forward_.rows, forward_.cols, choice, has_dense_gather(kernels_, forward_.x_step));
+    forward_lines_ = prefetch_offsets(forward_, choice);
     forward_lists_.clear();
     forward_lists_.emplace_back(forward_, forward_tiling_, choice, max_blocks_);
   }
@@ -136,8 +145,10 @@ class DenseConv final : public ConvLayer {
     choices_.dgrad = choice;
     dgrad_tilings_.clear();
     dgrad_lists_.clear();
+    dgrad_lines_.clear();
     for (const ConvPass& pass : dgrad_) {
       dgrad_tilings_.emplace_back(pass.rows, pass.cols, choice, has_dense_gather(kernels_, 1));
+      dgrad_lines_.push_back(prefetch_offsets(pass, choice));
       dgrad_lists_.emplace_back(pass, dgrad_tilings_.back(), choice, max_blocks_);
     }
   }
@@ -146,23 +157,49 @@ class DenseConv final : public ConvLayer {
     choices_.wgrad = choice;
     wgrad_tiling_ = Tiling(forward_.rows, forward_.cols, choice, has_dense_wgrad);
     offsets_.clear();
-    for (int c = 0; c < shape_.in_channels; c++) {
-      for (const PassTap& tap : forward_.taps) {
-        offsets_.push_back(
-            static_cast<int32_t>(4 * (c * forward_.x.channel_stride + tap.dr * forward_.x.row_stride +
-                                      int64_t{tap.ds} * kImagesPerBlock)));
-      }
+    places_.clear();
+    const auto put = [&](int c, int t) {
+      const PassTap& tap = forward_.taps[t];
+      offsets_.push_back(
+          static_cast<int32_t>(4 * (c * forward_.x.channel_stride + tap.dr * forward_.x.row_stride +
+                                    int64_t{tap.ds} * kImagesPerBlock)));
+      places_.push_back(c * taps_ + t);
+    };
+    tap_by_tap_ = wgrad_by_tap(forward_, kernels_.tap_group);
+    for (int i = 0; i < shape_.in_channels * taps_; i++) {
+      tap_by_tap_ ? put(i % shape_.in_channels, i / shape_.in_channels) : put(i / taps_, i % taps_);
     }
   }
 
-  // The pass with most taps stands for all phases.
-  const ConvPass& main_dgrad() const {
-    return *std::max_element(dgrad_.begin(), dgrad_.end(), [](const ConvPass& a, const ConvPass& b) {
-      return a.taps.size() < b.taps.size();
-    });
+  // Of each tap, in a tile of wgrad.
+  std::vector<TapReach> reaches(const TileItem& tile) const {
+    std::vector<TapReach> all;
+    const auto cut = [&](int tap, int position, int count, int extent, int* begin, int* end) {
+      *begin = 0;
+      *end = count;
+      const auto outside = [&](int i) {
+        const int at = (position + i) * forward_.x_step + tap;
+        return at < 0 || at >= extent;
+      };
+      while (*begin < *end && outside(*begin)) ++*begin;
+      while (*end > *begin && outside(*end - 1)) --*end;
+    };
+    for (const PassTap& tap : forward_.taps) {
+      TapReach reach{};
+      cut(tap.ds, tile.col, tile.width, forward_.x.width, &reach.col_begin, &reach.col_end);
+      if (choices_.wgrad.across_blocks) {
+        int begin, end;
+        cut(tap.dr, tile.row, 1, forward_.x.height, &begin, &end);
+        reach.row_end = begin < end ? tile.height : 0;
+      } else {
+        cut(tap.dr, tile.row, tile.height, forward_.x.height, &reach.row_begin, &reach.row_end);
+      }
+      all.push_back(reach);
+    }
+    return all;
   }
 
-  void choose(const ConvOptions&, ThreadTeam&);
+  void choose(const ConvLayouts&);
 
   struct Parts {
     int outputs, taps;  // how many parts outputs and (channel, tap) pairs are cut into
@@ -200,9 +237,13 @@ class DenseConv final : public ConvLayer {
   ConvChoices choices_;
   Tiling forward_tiling_, wgrad_tiling_;
   std::vector<Tiling> dgrad_tilings_;
+  std::vector<int32_t> forward_lines_;  // prefetch_offsets
+  std::vector<std::vector<int32_t>> dgrad_lines_;
   std::vector<DenseList> forward_lists_;  // one; empty only while choosing
   std::vector<DenseList> dgrad_lists_;    // one a phase
   std::vector<int32_t> offsets_;          // of wgrad: in_channels · taps byte offsets
+  std::vector<int32_t> places_;           // of each in a row of the weights
+  bool tap_by_tap_ = false;
 };
 
 void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team) const {
@@ -292,6 +333,8 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
       args.offsets = offsets_.data() + k0;
       args.taps = k1 - k0;
       args.outputs = o1 - o0;
+      args.first_tap = k0;
+      args.channels = shape_.in_channels;
       args.sums = scratch_->member(member);
       std::memset(args.sums, 0, int64_t{args.taps} * args.outputs * kernels_.lanes * sizeof(float));
       for (int64_t t = 0; t < items; t++) {
@@ -301,51 +344,24 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
         args.dy = reinterpret_cast<const char*>(dy + dy_.at(tile.block, o0, tile.row, tile.col));
         args.height = tile.height;
         args.width = tile.width;
+        std::vector<TapReach> reach;
+        if (tap_by_tap_) reach = reaches(tile);
+        args.reach = tap_by_tap_ ? reach.data() : nullptr;
         kernels_.wgrad(args);
       }
-      kernels_.reduce(args.sums, dw + o0 * row + k0, row, args.taps, args.outputs, add);
+      kernels_.reduce(args.sums, dw + o0 * row, row, places_.data() + k0, args.taps, args.outputs, add);
     }
   });
 }
 
-void DenseConv::choose(const ConvOptions& options, ThreadTeam& team) {
-  const auto forwards =
-      dense_gather_choices(forward_, has_dense_gather(kernels_, forward_.x_step), options.max_blocks);
-  const auto wgrads = dense_wgrad_choices(forward_, options.max_blocks);
-  const auto dgrads = [&] {
-    return dense_gather_choices(main_dgrad(), has_dense_gather(kernels_, 1), options.max_blocks);
+// By the cost model.
+void DenseConv::choose(const ConvLayouts& layouts) {
+  const auto first = [&](ConvPassKind pass) {
+    return dense_candidates(pass, shape_, layouts, isa_, max_blocks_).front();
   };
-  if (!options.measure) {
-    set_forward(forwards.front());
-    if (choices_.has_wgrad) set_wgrad(wgrads.front());
-    if (choices_.has_dgrad) set_dgrad(dgrads().front());
-    return;
-  }
-  const int blocks = std::min(options.max_blocks, kMeasuredBlocks);
-  const std::unique_ptr<ConvWeights> weights = make_weights();
-  const ConvBuffer x(forward_.x, blocks), y(forward_.y, blocks);
-  set_forward(fastest(forwards, [&](const TileChoice& choice) {
-    set_forward(choice);
-    scratch_->reserve(gather_scratch(forward_, forward_tiling_, choices_.forward), team);
-    return [&] { forward(x.base, *weights, y.base, blocks, false, team); };
-  }));
-  if (choices_.has_wgrad) {
-    const ConvBuffer dy(dy_, blocks);
-    std::vector<float> dw(numel_);
-    set_wgrad(fastest(wgrads, [&](const TileChoice& choice) {
-      set_wgrad(choice);
-      scratch_->reserve(sums_of(wgrad_parts(threads_)) * 4 * kernels_.lanes, team);
-      return [&] { wgrad(x.base, dy.base, dw.data(), blocks, false, team); };
-    }));
-  }
-  if (choices_.has_dgrad) {
-    const ConvBuffer dy(main_dgrad().x, blocks), dx(main_dgrad().y, blocks);
-    set_dgrad(fastest(dgrads(), [&](const TileChoice& choice) {
-      set_dgrad(choice);
-      scratch_->reserve(scratch_each(), team);
-      return [&] { dgrad(dy.base, *weights, dx.base, blocks, false, team); };
-    }));
-  }
+  set_forward(first(ConvPassKind::forward));
+  if (choices_.has_wgrad) set_wgrad(first(ConvPassKind::wgrad));
+  if (choices_.has_dgrad) set_dgrad(first(ConvPassKind::dgrad));
 }
 
 }  // namespace
@@ -353,6 +369,19 @@ void DenseConv::choose(const ConvOptions& options, ThreadTeam& team) {
 std::unique_ptr<ConvLayer> make_dense_conv(const ConvShape& shape, const ConvLayouts& layouts,
                                            const ConvOptions& options, Isa isa, ThreadTeam& team) {
   return std::make_unique<DenseConv>(shape, layouts, options, isa, team);
+}
+
+std::vector<TileChoice> dense_candidates(ConvPassKind kind, const ConvShape& shape,
+                                         const ConvLayouts& layouts, Isa isa, int blocks) {
+  const DenseConvKernels& kernels = dense_conv_kernels(isa);
+  if (kind == ConvPassKind::dgrad) {
+    const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
+    return dense_gather_choices(main_pass(passes), has_dense_gather(kernels, 1), blocks);
+  }
+  const ConvPass pass = forward_pass(shape, layouts);
+  return kind == ConvPassKind::forward
+             ? dense_gather_choices(pass, has_dense_gather(kernels, pass.x_step), blocks)
+             : dense_wgrad_choices(pass, kernels.tap_group, blocks);
 }
 
 }  // namespace rp

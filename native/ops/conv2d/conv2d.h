@@ -30,8 +30,15 @@ struct DenseGatherArgs {
   const float* weights;  // [outputs / 3][k_count][3], then [k_count][outputs % 3]
   int64_t k_count;
   float* partial;  // [outputs][height·width][16]
+  PrefetchLines next;
+  TileSums sums;
   int outputs;
   uint32_t flags;
+};
+
+// Positions of a tile from which a tap reaches the map.
+struct TapReach {
+  int row_begin, row_end, col_begin, col_end;
 };
 
 struct DenseWgradArgs {
@@ -42,6 +49,10 @@ struct DenseWgradArgs {
   int height, width;
   const int32_t* offsets;  // taps byte offsets
   int taps, outputs;
+  // Where offsets go tap by tap, `channels` of each, the first being the first_tap-th of all: what each tap
+  // reaches. Null where they go channel by channel: every position is taken.
+  const TapReach* reach;
+  int first_tap, channels;
   float*
       sums;  // [taps in eights (4, 2, 1)][outputs in threes][outputs of the three][taps of the eight][lanes]
 };
@@ -52,8 +63,9 @@ struct DenseConvKernels {
   int lanes;
   DenseGather (*gather)(int height, int width, int x_step);  // null when there is none
   void (*wgrad)(const DenseWgradArgs&);
-  // Sums of one call of wgrad to dw[o · row + k].
-  void (*reduce)(const float* sums, float* dw, int64_t row, int taps, int outputs, bool add);
+  // Sums of one call of wgrad to dw[o · row + places[k]].
+  void (*reduce)(const float* sums, float* dw, int64_t row, const int32_t* places, int taps, int outputs,
+                 bool add);
   int tap_group;  // taps that wgrad takes at a time
   void (*stream_fence)();
 };

@@ -45,7 +45,8 @@ RP_INLINE void gather_terms(const DenseTerms& terms, const char* x, int64_t x_ro
 }
 
 template <int kHeight, int kWidth, int kStep, int kOutputs>
-RP_INLINE void gather_outputs(const DenseGatherArgs& args, const float* weights, float* partial, char* out) {
+RP_INLINE void gather_outputs(const DenseGatherArgs& args, int first_output, const float* weights,
+                              float* partial, char* out) {
   constexpr int kTile = kHeight * kWidth;
   const uint32_t flags = args.flags;
   const bool first = flags & kFirstBlock, last = flags & kLastBlock;
@@ -67,6 +68,7 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, const float* weights,
 #pragma GCC unroll 4
     for (int o = 0; o < kOutputs; o++) {
       if (last) {
+        if (args.sums.sums != nullptr) sum_tile<kHeight, kWidth>(sum[o], args.sums, first_output + o, lane);
         store_tile<kHeight, kWidth>(sum[o], out + o * y_channel + lane * 4, y_row, y_col, flags);
       } else {
 #pragma GCC unroll 16
@@ -79,16 +81,22 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, const float* weights,
 template <int kHeight, int kWidth, int kStep>
 void gather(const DenseGatherArgs& args) {
   constexpr int64_t kTile = kHeight * kWidth;
+  const int groups = (args.outputs + kOutputGroup - 1) / kOutputGroup;
   int o = 0;
   for (; o + kOutputGroup <= args.outputs; o += kOutputGroup) {
+    prefetch_share(args.next, o / kOutputGroup, groups);
+    if ((args.flags & kLastBlock) && (args.flags & kAddOut)) {
+      for (int next = o + kOutputGroup; next < o + 2 * kOutputGroup && next < args.outputs; next++)
+        prefetch_tile<kHeight, kWidth>(args.y + next * args.y_channel, args.y_row, args.y_col);
+    }
     gather_outputs<kHeight, kWidth, kStep, kOutputGroup>(
-        args, args.weights + o * args.k_count, args.partial + o * kTile * 16, args.y + o * args.y_channel);
+        args, o, args.weights + o * args.k_count, args.partial + o * kTile * 16, args.y + o * args.y_channel);
   }
   const float* weights = args.weights + o * args.k_count;
   float* partial = args.partial + o * kTile * 16;
   char* out = args.y + o * args.y_channel;
-  if (args.outputs - o == 2) gather_outputs<kHeight, kWidth, kStep, 2>(args, weights, partial, out);
-  if (args.outputs - o == 1) gather_outputs<kHeight, kWidth, kStep, 1>(args, weights, partial, out);
+  if (args.outputs - o == 2) gather_outputs<kHeight, kWidth, kStep, 2>(args, o, weights, partial, out);
+  if (args.outputs - o == 1) gather_outputs<kHeight, kWidth, kStep, 1>(args, o, weights, partial, out);
 }
 
 DenseGather find_gather(int height, int width, int x_step) {
@@ -109,7 +117,8 @@ DenseGather find_gather(int height, int width, int x_step) {
 // Sums of kOutputs × kTaps over the positions of a tile. Narrow vectors: the parts of a position's sixteen
 // images add into the same lanes, as they will be summed in the end.
 template <int kOutputs, int kTaps>
-RP_INLINE void wgrad_group(const DenseWgradArgs& args, const char* dy, const int32_t* offsets, float* sums) {
+RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, const char* dy,
+                           const int32_t* offsets, float* sums) {
   Vec sum[kOutputs][kTaps];
 #pragma GCC unroll 4
   for (int o = 0; o < kOutputs; o++) {
@@ -124,9 +133,10 @@ RP_INLINE void wgrad_group(const DenseWgradArgs& args, const char* dy, const int
     RP_OPAQUE(p[k]);
   }
   const int64_t dy_channel = args.dy_channel, x_col = args.x_col;
-  for (int h = 0; h < args.height; h++) {
-    int64_t at = h * args.x_row;
-    const char *d = dy + h * args.dy_row, *end = d + args.width * int64_t{kLine};
+  for (int h = reach.row_begin; h < reach.row_end; h++) {
+    int64_t at = h * args.x_row + reach.col_begin * x_col;
+    const char* d = dy + h * args.dy_row + reach.col_begin * int64_t{kLine};
+    const char* end = dy + h * args.dy_row + reach.col_end * int64_t{kLine};
 #pragma GCC unroll 1
     for (; d < end; d += kLine, at += x_col) {
 #pragma GCC unroll 4
@@ -153,42 +163,48 @@ RP_INLINE void wgrad_group(const DenseWgradArgs& args, const char* dy, const int
 }
 
 template <int kTaps>
-float* wgrad_taps(const DenseWgradArgs& args, const int32_t* offsets, float* sums) {
+float* wgrad_taps(const DenseWgradArgs& args, int k, float* sums) {
+  const int32_t* offsets = args.offsets + k;
+  TapReach reach{0, args.height, 0, args.width};
+  if (args.reach != nullptr) reach = args.reach[(args.first_tap + k) / args.channels];
+  if (reach.row_begin >= reach.row_end || reach.col_begin >= reach.col_end)
+    return sums + int64_t{args.outputs} * kTaps * kLanes;
   const char* dy = args.dy;
   int o = 0;
   for (; o + kOutputGroup <= args.outputs; o += kOutputGroup, dy += kOutputGroup * args.dy_channel) {
-    wgrad_group<kOutputGroup, kTaps>(args, dy, offsets, sums);
+    wgrad_group<kOutputGroup, kTaps>(args, reach, dy, offsets, sums);
     sums += kOutputGroup * kTaps * kLanes;
   }
-  if (args.outputs - o == 2) wgrad_group<2, kTaps>(args, dy, offsets, sums);
-  if (args.outputs - o == 1) wgrad_group<1, kTaps>(args, dy, offsets, sums);
+  if (args.outputs - o == 2) wgrad_group<2, kTaps>(args, reach, dy, offsets, sums);
+  if (args.outputs - o == 1) wgrad_group<1, kTaps>(args, reach, dy, offsets, sums);
   return sums + (args.outputs - o) * kTaps * kLanes;
 }
 
 void wgrad(const DenseWgradArgs& args) {
   float* sums = args.sums;
   int k = 0;
-  for (; k + kTapGroup <= args.taps; k += kTapGroup)
-    sums = wgrad_taps<kTapGroup>(args, args.offsets + k, sums);
+  for (; k + kTapGroup <= args.taps; k += kTapGroup) sums = wgrad_taps<kTapGroup>(args, k, sums);
   if (kTapGroup > 4 && k + 4 <= args.taps) {
-    sums = wgrad_taps<4>(args, args.offsets + k, sums);
+    sums = wgrad_taps<4>(args, k, sums);
     k += 4;
   }
   if (k + 2 <= args.taps) {
-    sums = wgrad_taps<2>(args, args.offsets + k, sums);
+    sums = wgrad_taps<2>(args, k, sums);
     k += 2;
   }
-  if (k < args.taps) wgrad_taps<1>(args, args.offsets + k, sums);
+  if (k < args.taps) wgrad_taps<1>(args, k, sums);
 }
 
-void reduce(const float* sums, float* dw, int64_t row, int taps, int outputs, bool add) {
+void reduce(const float* sums, float* dw, int64_t row, const int32_t* places, int taps, int outputs,
+            bool add) {
   for (int k = 0; k < taps;) {
     const int left = taps - k;
     const int group = left >= kTapGroup ? kTapGroup : left >= 4 ? 4 : left >= 2 ? 2 : 1;
     for (int o = 0; o < outputs; o++) {
       for (int i = k; i < k + group; i++, sums += kLanes) {
         const float sum = horizontal_sum(load(sums));
-        dw[o * row + i] = add ? dw[o * row + i] + sum : sum;
+        float& out = dw[o * row + places[i]];
+        out = add ? out + sum : sum;
       }
     }
     k += group;

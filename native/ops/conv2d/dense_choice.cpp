@@ -15,8 +15,7 @@ constexpr TileShape kShapes[] = {
 constexpr int kShapeCount = sizeof kShapes / sizeof *kShapes;
 constexpr int kBlockLines[] = {240, 400};
 // Positions of a wgrad tile: many pay for loading and storing the sums, few leave x of a group of taps in L1.
-constexpr int kWgradPositions[] = {64, 32, 16};
-constexpr int kTapGroup = 8;
+constexpr int kWgradPositions[] = {64, 48, 32, 16};
 
 }  // namespace
 
@@ -25,6 +24,11 @@ HasTile has_dense_gather(const DenseConvKernels& kernels, int x_step) {
 }
 
 bool has_dense_wgrad(int height, int width) { return height <= 64 && width <= 64; }
+
+bool wgrad_by_tap(const ConvPass& pass, int tap_group) {
+  // On larger maps the border is little of all work, and taps of one channel share their lines of x.
+  return pass.taps.size() > 1 && pass.inputs() % tap_group == 0 && pass.rows * pass.cols <= 64;
+}
 
 std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const HasTile& has, int blocks) {
   const double weights = static_cast<double>(pass.inputs()) * std::max<size_t>(pass.taps.size(), 1);
@@ -59,7 +63,7 @@ std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const HasTile
   return ranked(candidates);
 }
 
-std::vector<TileChoice> dense_wgrad_choices(const ConvPass& pass, int blocks) {
+std::vector<TileChoice> dense_wgrad_choices(const ConvPass& pass, int tap_group, int blocks) {
   const int taps = std::max<int>(1, pass.taps.size());
   std::vector<TileCandidate> candidates;
   for (int positions : kWgradPositions) {
@@ -69,7 +73,9 @@ std::vector<TileChoice> dense_wgrad_choices(const ConvPass& pass, int blocks) {
     choice.across_blocks = pass.rows * pass.cols < positions && blocks > 1;
     choice.height = std::clamp(positions / choice.width, 1, choice.across_blocks ? blocks : pass.rows);
     const int size = choice.height * choice.width;
-    const double lines = lines_of(pass, choice) * std::max(1.0, static_cast<double>(kTapGroup) / taps);
+    const double lines = wgrad_by_tap(pass, tap_group)
+                             ? tap_group * size
+                             : lines_of(pass, choice) * std::max(1.0, static_cast<double>(tap_group) / taps);
     // A position: 24 multiply-adds. A tile: its loop, 24 sums loaded and stored.
     candidates.push_back({choice, memory_factor(lines + kOutputGroup * size) * (24.0 * size + 90.0) / size});
   }

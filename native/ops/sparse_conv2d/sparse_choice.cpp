@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "ops/conv_model.h"
+#include "ops/sparse_conv2d/sparse_lists.h"
 
 namespace rp {
 namespace {
 
-constexpr int kBlockLines[] = {330, 400, 480, 640};
+constexpr int kBlockLines[] = {330, 400, 480, 640, 800};
 
 constexpr TileShape kShapes[] = {
 #define TILE(h, w) {h, w},
@@ -15,13 +16,26 @@ constexpr TileShape kShapes[] = {
 #undef TILE
 };
 
+// Lines beyond those of L1 at which reads take twice as long.
+constexpr double kMissSpan = 900;
+
+// Multiply-adds of a tile for nonzeros evenly spread over the taps: row kinds leave out the border
+// (sparse_lists.h).
+double positions_of(const ConvPass& pass, const TileChoice& choice, const TileItem& tile) {
+  const int positions = tile.height * tile.width;
+  if (!has_row_kinds(pass)) return positions;
+  const bool whole = choice.across_blocks || tile.height == 1;
+  const int last = choice.across_blocks ? tile.row : tile.row + tile.height - 1;
+  const int edges = (tile.row == 0 ? 1 : 0) + (last == pass.rows - 1 ? 1 : 0);
+  return positions - edges * (whole ? positions : tile.width) / 3.0;
+}
+
 constexpr int kShapeCount = sizeof kShapes / sizeof *kShapes;
 
 }  // namespace
 
-HasTile has_gather(const SparseConvKernels& kernels, int x_step, bool indexed) {
-  return
-      [&kernels, x_step, indexed](int h, int w) { return kernels.gather(h, w, x_step, indexed) != nullptr; };
+HasTile has_gather(const SparseConvKernels& kernels, int x_step) {
+  return [&kernels, x_step](int h, int w) { return kernels.gather(h, w, x_step) != nullptr; };
 }
 
 HasTile has_wgrad(const SparseConvKernels& kernels, int x_step) {
@@ -32,7 +46,7 @@ std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const 
   const double per_output = static_cast<double>(nnz) / pass.outputs();
   std::vector<TileCandidate> candidates;
   for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
-    const int lines = lines_of(pass, choice);
+    const int lines = lines_of(pass, choice, has_row_kinds(pass));
     int previous = 0;
     for (int limit : kBlockLines) {
       const int channels = even_blocks(pass.inputs(), limit / lines);
@@ -42,13 +56,13 @@ std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const 
       choice.channels = channels;
       choice.prefetch = pass.x.block_stride * 4 * blocks > kL2Bytes;
       choice.stream = pass.y.block_stride * 4 * blocks > 8 * kL2Bytes;
-      const double memory = memory_factor(lines * channels);
+      const double memory = memory_factor(lines * channels, kMissSpan);
       const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
         const int positions = tile.height * tile.width;
         // A nonzero: positions FMAs and the broadcast. A block of an output: its loop, and partial sums both
         // ways.
-        return per_output * (positions * memory + 2.5) +
-               count * (8.0 + (count > 1 ? 2.0 * positions : positions));
+        return per_output * (positions_of(pass, choice, tile) * memory + 2.5) +
+               count * (22.0 + (count > 1 ? 2.0 * positions : positions));
       });
       candidates.push_back({choice, cost});
     }
@@ -64,11 +78,11 @@ std::vector<TileChoice> wgrad_choices(const ConvPass& pass, int64_t nnz, const H
   for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
     choice.channels = channels;
     choice.prefetch = pass.x.block_stride * 4 * blocks > kL2Bytes;
-    const double memory = memory_factor(lines_of(pass, choice) * channels);
+    const double memory = memory_factor(lines_of(pass, choice, has_row_kinds(pass)) * channels, kMissSpan);
     const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
       const int positions = tile.height * tile.width;
       // A nonzero: positions FMAs, its sum loaded and stored. A block of an output: dy into registers.
-      return per_output * (positions * memory + 3.0) + count * (12.0 + positions);
+      return per_output * (positions_of(pass, choice, tile) * memory + 3.0) + count * (26.0 + positions);
     });
     candidates.push_back({choice, cost});
   });

@@ -10,7 +10,6 @@
 
 #include "core/error.h"
 #include "cpu/threads.h"
-#include "ops/conv_buffer.h"
 #include "ops/conv_choice.h"
 #include "ops/conv_gather.h"
 #include "ops/conv_kinds.h"
@@ -23,6 +22,19 @@ namespace rp {
 namespace {
 
 constexpr int64_t kSumBytes = 640 << 10;  // partial sums that stay in L2 (1 MiB a core)
+
+struct RowCuts {
+  RowCut above, below;
+};
+
+// Of a tile: `height` rows from `row` on, or the row of so many image blocks.
+RowCuts row_cuts(const SparseList& list, const ConvPass& pass, const TileChoice& choice, int row,
+                 int height) {
+  if (list.kinds == 1) return {RowCut::none, RowCut::none};
+  const RowCut cut = choice.across_blocks || height == 1 ? RowCut::all : RowCut::edge;
+  const int last = choice.across_blocks ? row : row + height - 1;
+  return {row == 0 ? cut : RowCut::none, last == pass.rows - 1 ? cut : RowCut::none};
+}
 
 class SparseWeights final : public ConvWeights {
  public:
@@ -47,12 +59,12 @@ class SparseConv final : public ConvLayer {
     if (layouts.has_dgrad) dgrad_ = dgrad_passes(shape, layouts);
     if (!options.choice.empty()) {
       set_forward(mask, choice_of(options.choice, "forward"));
-      if (layouts.has_wgrad) set_wgrad(choice_of(options.choice, "wgrad"), team);
+      if (layouts.has_wgrad) set_wgrad(choice_of(options.choice, "wgrad"));
       if (layouts.has_dgrad) set_dgrad(mask, choice_of(options.choice, "dgrad"));
     } else {
-      choose(mask, options, team);
+      choose(mask, layouts, options.max_blocks);
     }
-    scratch_->reserve(scratch_each(), team);
+    scratch_->reserve(scratch_each(), common_bytes(), team);
   }
 
   std::unique_ptr<ConvWeights> make_weights() const override { return std::make_unique<SparseWeights>(nnz_); }
@@ -62,27 +74,33 @@ class SparseConv final : public ConvLayer {
     team.parallel_range(shape_.out_channels, [&](int64_t begin, int64_t end, int) {
       for (int64_t o = begin; o < end; o++) {
         const float* from = values + row_starts_[o];
-        for (int b = 0; b < list_.blocks; b++) {
-          const int32_t* ends = list_.ends_of(b) + o;
-          std::copy(from, from + (ends[1] - ends[0]), stream + ends[0]);
-          from += ends[1] - ends[0];
-        }
+        for (int b = 0; b < list_.blocks; b++)
+          list_.for_each_packed(b, static_cast<int>(o), [&](int32_t j) { stream[j] = *from++; });
       }
     });
   }
 
-  void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add,
-               ThreadTeam& team) const override {
-    const GatherRun run{forward_, forward_tiling_, choices_.forward, 1, x, y, blocks};
-    gather(run, list_, false, weights, add, team);
+  int64_t sum_rows(int blocks) const override { return forward_tiling_.items(blocks); }
+  void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
+               const ConvSums* sums) const override {
+    const GatherRun run{forward_, forward_tiling_, choices_.forward, 1, forward_lines_, x, y, blocks, sums};
+    gather(run, list_, static_cast<const SparseWeights&>(weights).values.data(), add, team);
   }
 
   void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add,
              ThreadTeam& team) const override {
+    // The weights in the lists' order: once a pass, while every list is walked once a tile.
+    const float* stream = static_cast<const SparseWeights&>(weights).values.data();
+    float* values = scratch_->common();
     for (size_t p = 0; p < dgrad_.size(); p++) {
-      if (add && dgrad_lists_[p].empty()) continue;
-      const GatherRun run{dgrad_[p], dgrad_tilings_[p], choices_.dgrad, 1, dy, dx, blocks};
-      gather(run, dgrad_lists_[p], true, weights, add, team);
+      const SparseList& list = dgrad_lists_[p];
+      if (add && list.empty()) continue;
+      team.parallel_range(list.nnz(), [&](int64_t begin, int64_t end, int) {
+        for (int64_t j = begin; j < end; j++) values[j] = stream[list.index[j]];
+      });
+      const GatherRun run{dgrad_[p], dgrad_tilings_[p], choices_.dgrad, 1, dgrad_lines_[p], dy, dx, blocks,
+                          nullptr};
+      gather(run, list, values, add, team);
     }
   }
 
@@ -92,19 +110,21 @@ class SparseConv final : public ConvLayer {
   int64_t index_bytes() const override {
     int64_t bytes = list_.bytes() + forward_tiling_.bytes() + wgrad_tiling_.bytes() +
                     static_cast<int64_t>(4 * row_starts_.capacity());
+    bytes += 4 * static_cast<int64_t>(forward_lines_.capacity() + wgrad_lines_.capacity());
+    for (const std::vector<int32_t>& lines : dgrad_lines_)
+      bytes += 4 * static_cast<int64_t>(lines.capacity());
     for (const SparseList& list : dgrad_lists_) bytes += list.bytes();
     for (const Tiling& tiling : dgrad_tilings_) bytes += tiling.bytes();
     return bytes;
   }
   int64_t weights_bytes() const override { return 4 * nnz_; }
-  int64_t scratch_bytes() const override { return scratch_each() * threads_; }
+  int64_t scratch_bytes() const override { return scratch_each() * threads_ + common_bytes(); }
   std::string choice() const override { return choices_text(choices_); }
   std::string kernel() const override { return std::string("sparse_conv2d_") + isa_name(isa_); }
 
  private:
-  void gather(const GatherRun& run, const SparseList& list, bool indexed, const ConvWeights& weights,
-              bool add, ThreadTeam& team) const {
-    const float* values = static_cast<const SparseWeights&>(weights).values.data();
+  void gather(const GatherRun& run, const SparseList& list, const float* values, bool add,
+              ThreadTeam& team) const {
     // Non-temporal stores of half lines would be slower than plain ones.
     const uint32_t out = add                                                      ? kAddOut
                          : run.choice.stream && kernels_.lanes == kImagesPerBlock ? kStreamOut
@@ -118,12 +138,18 @@ class SparseConv final : public ConvLayer {
       args.y_col = place.y_col;
       args.y_channel = place.y_channel;
       args.ends = list.ends_of(place.channel_block) + place.output;
+      args.splits = list.splits_of(place.channel_block) + int64_t{place.output} * 2;
+      const RowCuts cuts = row_cuts(list, run.pass, run.choice, place.row, place.height);
+      args.above = cuts.above;
+      args.below = cuts.below;
       args.list = list.list.data();
       args.weights = values;
       args.partial = place.partial;
+      args.next = place.next;
+      args.sums = place.sums;
       args.outputs = place.outputs;
       args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
-      kernels_.gather(place.height, place.width, run.pass.x_step, indexed)(args);
+      kernels_.gather(place.height, place.width, run.pass.x_step)(args);
     });
   }
 
@@ -133,8 +159,8 @@ class SparseConv final : public ConvLayer {
   void set_forward(const MaskView& mask, TileChoice choice) {
     choice.channels = std::min(choice.channels, shape_.in_channels);
     choices_.forward = choice;
-    forward_tiling_ =
-        Tiling(forward_.rows, forward_.cols, choice, has_gather(kernels_, forward_.x_step, false));
+    forward_tiling_ = Tiling(forward_.rows, forward_.cols, choice, has_gather(kernels_, forward_.x_step));
+    forward_lines_ = prefetch_offsets(forward_, choice);
     list_ = forward_list(shape_, mask, forward_, choice.channels, &row_starts_);
   }
 
@@ -142,24 +168,27 @@ class SparseConv final : public ConvLayer {
     choice.channels = std::min(choice.channels, shape_.out_channels);
     choices_.dgrad = choice;
     dgrad_tilings_.clear();
+    dgrad_lines_.clear();
     for (const ConvPass& pass : dgrad_) {
-      dgrad_tilings_.emplace_back(pass.rows, pass.cols, choice, has_gather(kernels_, 1, true));
+      dgrad_tilings_.emplace_back(pass.rows, pass.cols, choice, has_gather(kernels_, 1));
+      dgrad_lines_.push_back(prefetch_offsets(pass, choice));
     }
-    dgrad_lists_ = dgrad_lists(shape_, mask, dgrad_, choice.channels, list_);
+    dgrad_lists_ = dgrad_lists(shape_, mask, dgrad_, choice.channels, stream_order(list_, nnz_));
   }
 
-  void set_wgrad(TileChoice choice, ThreadTeam&) {
+  void set_wgrad(TileChoice choice) {
     choice.channels = std::min(choice.channels, shape_.in_channels);
     if (choice.channels != list_.channels) {
       fail("[conv] choice \"wgrad=%s\": expected forward's channel block, %d.", tile_text(choice).c_str(),
            list_.channels);
     }
     choices_.wgrad = choice;
+    wgrad_lines_ = prefetch_offsets(forward_, choice);
     wgrad_tiling_ = Tiling(forward_.rows, forward_.cols, choice, has_wgrad(kernels_, forward_.x_step));
     longest_ = 0;
     for (int b = 0; b < list_.blocks; b++) {
-      const int32_t* ends = list_.ends_of(b);
-      for (int o = 0; o < list_.outputs; o++) longest_ = std::max(longest_, ends[o + 1] - ends[o]);
+      for (int o = 0; o < list_.outputs; o++)
+        longest_ = std::max(longest_, list_.ends_of(b)[o + 1] - list_.ends_of(b)[o]);
     }
     // All images pass over a group of outputs × channels, so a tile streams outputs · positions lines of dy
     // and channels · lines of x, while outputs · channels is bound by the sums held: least when the two are
@@ -172,14 +201,13 @@ class SparseConv final : public ConvLayer {
     wgrad_outputs_ = static_cast<int>(std::clamp(balanced, 16.0, 1e6));
   }
 
-  // The pass with most taps stands for all phases.
-  const ConvPass& main_dgrad() const {
-    return *std::max_element(dgrad_.begin(), dgrad_.end(), [](const ConvPass& a, const ConvPass& b) {
-      return a.taps.size() < b.taps.size();
-    });
-  }
+  void choose(const MaskView&, const ConvLayouts&, int blocks);
 
-  void choose(const MaskView& mask, const ConvOptions&, ThreadTeam&);
+  int64_t common_bytes() const {
+    int64_t most = 0;
+    for (const SparseList& list : dgrad_lists_) most = std::max<int64_t>(most, list.nnz());
+    return (4 * most + 63) / 64 * 64;
+  }
 
   int64_t sums_capacity() const {  // nonzeros whose sums are held at once
     return std::max<int64_t>(kSumBytes / (4 * kernels_.lanes), longest_);
@@ -211,6 +239,8 @@ class SparseConv final : public ConvLayer {
   std::vector<int32_t> row_starts_;  // out_channels + 1, packed order
   std::vector<SparseList> dgrad_lists_;
   Tiling forward_tiling_, wgrad_tiling_;
+  std::vector<int32_t> forward_lines_, wgrad_lines_;  // prefetch_offsets
+  std::vector<std::vector<int32_t>> dgrad_lines_;
   std::vector<Tiling> dgrad_tilings_;
   int32_t longest_ = 0;    // nonzeros of one output in one block, at most
   int wgrad_outputs_ = 1;  // outputs whose sums are held together
@@ -233,8 +263,7 @@ void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, b
       int end = begin + 1;
       const auto fits = [&](int outputs_end) {
         for (int b = 0; b < list_.blocks; b++) {
-          const int32_t* ends = list_.ends_of(b);
-          if (ends[outputs_end] - ends[begin] > sums_capacity()) return false;
+          if (list_.ends_of(b)[outputs_end] - list_.ends_of(b)[begin] > sums_capacity()) return false;
         }
         return true;
       };
@@ -257,7 +286,6 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
   const auto x_of = [&](const TileItem& tile) {
     return x + lx.at(tile.block, 0, tile.row * forward_.x_step, tile.col * forward_.x_step);
   };
-  const int64_t x_col = int64_t{kImagesPerBlock} * forward_.x_step;
   std::copy(row_starts_.begin() + begin, row_starts_.begin() + end, cursors);
 
   for (int from = 0; from < list_.blocks;) {
@@ -270,95 +298,63 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
       const bool prefetch = choices_.wgrad.prefetch && i + 1 < items;
       const TileItem next = prefetch ? wgrad_tiling_.item(i + 1, blocks) : tile;
       const SparseWgrad kernel = kernels_.wgrad(tile.height, tile.width, forward_.x_step);
-      SparseWgradArgs args;
+      SparseWgradArgs args{};
       args.x_row = x_row;
       args.dy = reinterpret_cast<const char*>(dy + dy_.at(tile.block, begin, tile.row, tile.col));
       args.dy_row = dy_row;
       args.dy_channel = dy_.channel_stride * 4;
       args.list = list_.list.data();
+      const RowCuts cuts = row_cuts(list_, forward_, choices_.wgrad, tile.row, tile.height);
+      args.above = cuts.above;
+      args.below = cuts.below;
       args.outputs = end - begin;
       args.sums = sums;
       for (int b = from; b < to; b++) {
         const int64_t channel = int64_t{b} * list_.channels;
         args.x = reinterpret_cast<const char*>(x_of(tile) + channel * lx.channel_stride);
         args.ends = list_.ends_of(b) + begin;
+        args.splits = list_.splits_of(b) + int64_t{begin} * 2;
         if (prefetch) {
-          // A share of the next tile's outputs beside each channel block.
-          const int end_channel = std::min<int>(channel + list_.channels, shape_.in_channels);
-          const int outputs = end - begin, groups = to - from;
-          prefetch_lines(x_of(next),
-                         {static_cast<int>(channel), end_channel, lx.channel_stride, x_row / 4, x_col}, next);
-          prefetch_lines(dy + dy_.at(next.block, begin, next.row, next.col),
-                         {outputs * (b - from) / groups, outputs * (b - from + 1) / groups,
-                          dy_.channel_stride, dy_row / 4, kImagesPerBlock},
-                         next);
+          const int channels = std::min<int>(list_.channels, shape_.in_channels - channel);
+          args.next = {reinterpret_cast<const char*>(x_of(next) + channel * lx.channel_stride),
+                       wgrad_lines_.data(),
+                       static_cast<int>(wgrad_lines_.size()) / list_.channels * channels};
+          args.next_dy =
+              b == from ? reinterpret_cast<const char*>(dy + dy_.at(next.block, begin, next.row, next.col))
+                        : nullptr;
         }
         kernel(args);
         args.sums += int64_t{count(b)} * kernels_.lanes;
       }
     }
+    kernels_.reduce(sums, held);
     const float* sum = sums;
     for (int b = from; b < to; b++) {
-      const int32_t* ends = list_.ends_of(b);
+      const int32_t first = list_.ends_of(b)[begin];
       for (int o = begin; o < end; o++) {
-        const int32_t run = ends[o + 1] - ends[o];
-        kernels_.reduce(sum, dw + cursors[o - begin], run, add);
-        cursors[o - begin] += run;
-        sum += int64_t{run} * kernels_.lanes;
+        float* out = dw + cursors[o - begin];
+        const float* at = out;
+        list_.for_each_packed(b, o, [&](int32_t j) {
+          const float value = sum[j - first];
+          *out = add ? *out + value : value;
+          out++;
+        });
+        cursors[o - begin] += static_cast<int32_t>(out - at);
       }
+      sum += count(b);
     }
     from = to;
   }
 }
 
-void SparseConv::choose(const MaskView& mask, const ConvOptions& options, ThreadTeam& team) {
-  const auto forwards =
-      gather_choices(forward_, nnz_, has_gather(kernels_, forward_.x_step, false), options.max_blocks);
-  const auto wgrads = [&] {
-    return wgrad_choices(forward_, nnz_, has_wgrad(kernels_, forward_.x_step), options.max_blocks,
-                         list_.channels);
+// By the cost model.
+void SparseConv::choose(const MaskView& mask, const ConvLayouts& layouts, int blocks) {
+  const auto first = [&](ConvPassKind pass, int channels) {
+    return sparse_candidates(pass, shape_, mask, layouts, isa_, blocks, channels).front();
   };
-  const auto dgrads = [&] {
-    const ConvPass& pass = main_dgrad();
-    const int64_t taps = shape_.kernel_h * shape_.kernel_w;
-    return gather_choices(pass, nnz_ * static_cast<int64_t>(pass.taps.size()) / taps,
-                          has_gather(kernels_, 1, true), options.max_blocks);
-  };
-  if (!options.measure || nnz_ == 0) {
-    set_forward(mask, forwards.front());
-    if (choices_.has_wgrad) set_wgrad(wgrads().front(), team);
-    if (choices_.has_dgrad) set_dgrad(mask, dgrads().front());
-    return;
-  }
-  const int blocks = std::min(options.max_blocks, kMeasuredBlocks);
-  const std::unique_ptr<ConvWeights> weights = make_weights();
-  {
-    const ConvBuffer x(forward_.x, blocks), y(forward_.y, blocks);
-    set_forward(mask, fastest(forwards, [&](const TileChoice& choice) {
-                  set_forward(mask, choice);
-                  scratch_->reserve(gather_scratch(forward_, forward_tiling_, choices_.forward), team);
-                  return [&] { forward(x.base, *weights, y.base, blocks, false, team); };
-                }));
-    if (choices_.has_wgrad) {
-      const ConvBuffer dy(dy_, blocks);
-      std::vector<float> dw(nnz_);
-      set_wgrad(fastest(wgrads(),
-                        [&](const TileChoice& choice) {
-                          set_wgrad(choice, team);
-                          scratch_->reserve(scratch_each(), team);
-                          return [&] { wgrad(x.base, dy.base, dw.data(), blocks, false, team); };
-                        }),
-                team);
-    }
-  }
-  if (choices_.has_dgrad) {
-    const ConvBuffer dy(main_dgrad().x, blocks), dx(main_dgrad().y, blocks);
-    set_dgrad(mask, fastest(dgrads(), [&](const TileChoice& choice) {
-                set_dgrad(mask, choice);
-                scratch_->reserve(scratch_each(), team);
-                return [&] { dgrad(dy.base, *weights, dx.base, blocks, false, team); };
-              }));
-  }
+  set_forward(mask, first(ConvPassKind::forward, 0));
+  if (choices_.has_wgrad) set_wgrad(first(ConvPassKind::wgrad, list_.channels));
+  if (choices_.has_dgrad) set_dgrad(mask, first(ConvPassKind::dgrad, 0));
 }
 
 }  // namespace
@@ -367,6 +363,22 @@ std::unique_ptr<ConvLayer> make_sparse_conv(const ConvShape& shape, const MaskVi
                                             const ConvLayouts& layouts, const ConvOptions& options, Isa isa,
                                             ThreadTeam& team) {
   return std::make_unique<SparseConv>(shape, mask, layouts, options, isa, team);
+}
+
+std::vector<TileChoice> sparse_candidates(ConvPassKind kind, const ConvShape& shape, const MaskView& mask,
+                                          const ConvLayouts& layouts, Isa isa, int blocks, int channels) {
+  const SparseConvKernels& kernels = sparse_conv_kernels(isa);
+  if (kind == ConvPassKind::dgrad) {
+    const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
+    const ConvPass& pass = main_pass(passes);
+    const int64_t taps = int64_t{shape.kernel_h} * shape.kernel_w;
+    return gather_choices(pass, mask.nnz * static_cast<int64_t>(pass.taps.size()) / taps,
+                          has_gather(kernels, 1), blocks);
+  }
+  const ConvPass pass = forward_pass(shape, layouts);
+  return kind == ConvPassKind::forward
+             ? gather_choices(pass, mask.nnz, has_gather(kernels, pass.x_step), blocks)
+             : wgrad_choices(pass, mask.nnz, has_wgrad(kernels, pass.x_step), blocks, channels);
 }
 
 }  // namespace rp

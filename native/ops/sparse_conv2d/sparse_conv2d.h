@@ -5,7 +5,7 @@
 //   the
 //                                                           transposed list
 //   wgrad    acc[j][lane] += Σ_t dy[o][t][lane] · x[t + offset[j]][lane]
-//   reduce   dw[j] (+)= Σ_lane acc[j][lane]
+//   reduce   acc[j] = Σ_lane acc[j][lane], packed to the front
 //
 // t runs over the height × width positions of a tile; every position is sixteen images. A nonzero is one
 // broadcast and height·width load-FMAs.
@@ -17,18 +17,28 @@
 
 namespace rp {
 
-// Pairs are followed by so many more, which are only looked at to prefetch.
-constexpr int kIndexAhead = 16;
+constexpr int32_t kOffsetMask = -64;
+
+// What a tile leaves out of one row kind (sparse_lists.h).
+enum class RowCut : int32_t {
+  none,
+  edge,  // the tile's first (last) row: its taps read the zero row
+  all,   // the whole tile
+};
 
 struct SparseGatherArgs {
   const char* x;  // tile's first position, first channel of the channel block
   int64_t x_row;  // bytes between the tile's rows
   char* y;        // tile's first position, first of the outputs
   int64_t y_row, y_col, y_channel;
-  const int32_t* ends;   // outputs + 1: nonzeros ends[o] .. ends[o + 1] belong to output o
-  const int32_t* list;   // byte offsets; kIndexed: pairs {byte offset, index of the weight}
-  const float* weights;  // in list order, or as indexed
-  float* partial;        // [outputs][height·width][16]: sums of the channel blocks so far
+  const int32_t* ends;     // outputs + 1: nonzeros ends[o] .. ends[o + 1] belong to output o
+  const uint16_t* splits;  // of three row kinds: outputs pairs, from ends[o]
+  RowCut above, below;     // of the first kind, of the last; none where there is one
+  const int32_t* list;     // byte offsets, & kOffsetMask
+  const float* weights;    // in list order
+  float* partial;          // [outputs][height·width][16]: sums of the channel blocks so far
+  PrefetchLines next;
+  TileSums sums;
   int outputs;
   uint32_t flags;
 };
@@ -39,8 +49,12 @@ struct SparseWgradArgs {
   const char* dy;
   int64_t dy_row, dy_channel;
   const int32_t* ends;
-  const int32_t* list;  // byte offsets
-  float* sums;          // [ends[outputs] - ends[0]][lanes]
+  const uint16_t* splits;
+  RowCut above, below;
+  const int32_t* list;
+  float* sums;          // [nonzeros of the outputs][lanes]
+  PrefetchLines next;   // of x
+  const char* next_dy;  // the next call's dy where it differs, or null
   int outputs;
 };
 
@@ -50,9 +64,9 @@ using SparseWgrad = void (*)(const SparseWgradArgs&);
 struct SparseConvKernels {
   int lanes;
   // Null when there is none. x_step: distance of neighbouring positions in x (any when width is 1).
-  SparseGather (*gather)(int height, int width, int x_step, bool indexed);
+  SparseGather (*gather)(int height, int width, int x_step);
   SparseWgrad (*wgrad)(int height, int width, int x_step);
-  void (*reduce)(const float* sums, float* dw, int64_t count, bool add);
+  void (*reduce)(float* sums, int64_t count);
   void (*stream_fence)();  // after the last kStreamOut call of a thread
 };
 

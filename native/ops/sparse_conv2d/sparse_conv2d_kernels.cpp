@@ -15,11 +15,35 @@ namespace {
 // one for the product. wgrad holds four sums beside the tile.
 constexpr int kGatherPositions = kRegisters == 32 ? 28 : 14;
 constexpr int kWgradPositions = kRegisters == 32 ? 24 : 8;
-constexpr int kLine = 64;  // bytes of one position: sixteen images
+constexpr int kAddAhead = 3;  // outputs whose sums are to be added are fetched so far ahead
+constexpr int kLine = 64;     // bytes of one position: sixteen images
 
 // ---- gather
 
-template <int kHeight, int kWidth, int kStep, bool kIndexed>
+// Nonzeros [j, end), for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom.
+template <int kWidth, int kStep, int kFrom, int kTo, int kTile>
+RP_INLINE void gather_nonzeros(const int32_t* list, const float* weights, int32_t j, int32_t end,
+                               const char* x, int64_t x_row, Vec (&sum)[kTile]) {
+#pragma GCC unroll 1
+  for (; j < end; j++) {
+    const Vec w = broadcast(weights[j]);
+    const char* p = x + (list[j] & kOffsetMask);
+#pragma GCC unroll 16
+    for (int h = kFrom; h < kTo; h++) {
+#pragma GCC unroll 16
+      for (int c = 0; c < kWidth; c++) {
+        Vec& s = sum[h * kWidth + c];
+        s = fmadd(w, load(reinterpret_cast<const float*>(p + c * kStep * kLine)), s);
+      }
+      if (h + 1 < kTo) {
+        p += x_row;
+        RP_OPAQUE(p);
+      }
+    }
+  }
+}
+
+template <int kHeight, int kWidth, int kStep>
 void gather(const SparseGatherArgs& args) {
   constexpr int kTile = kHeight * kWidth;
   const uint32_t flags = args.flags;
@@ -28,9 +52,13 @@ void gather(const SparseGatherArgs& args) {
   const float* weights = args.weights;
   const int64_t x_row = args.x_row, y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
   char* y = args.y;
-  int32_t begin = args.ends[0];
   for (int o = 0; o < args.outputs; o++) {
-    const int32_t end = args.ends[o + 1];
+    const int32_t begin = args.ends[o], end = args.ends[o + 1];
+    const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * o] : begin;
+    const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * o + 1] : end;
+    prefetch_share(args.next, o, args.outputs);
+    if (last && (flags & kAddOut) && o + kAddAhead < args.outputs)
+      prefetch_tile<kHeight, kWidth>(y + (o + kAddAhead) * y_channel, y_row, y_col);
     if (begin == end && !first && !last) continue;
     for (int lane = 0; lane < 16; lane += kLanes) {
       float* partial = args.partial + (int64_t{o} * kTile * 16 + lane);
@@ -43,40 +71,29 @@ void gather(const SparseGatherArgs& args) {
         for (int t = 0; t < kTile; t++) sum[t] = load(partial + t * 16);
       }
       const char* x = args.x + lane * 4;
-#pragma GCC unroll 1
-      for (int32_t j = begin; j < end; j++) {
-        // Indices advance along as many lines as the block has channels: too many for the hardware
-        // prefetcher.
-        if (kIndexed) prefetch(weights + list[2 * (j + kIndexAhead) + 1]);
-        const Vec w = broadcast(weights[kIndexed ? list[2 * j + 1] : j]);
-        const char* p = x + list[kIndexed ? 2 * j : j];
-#pragma GCC unroll 16
-        for (int h = 0; h < kHeight; h++) {
-#pragma GCC unroll 16
-          for (int c = 0; c < kWidth; c++) {
-            Vec& s = sum[h * kWidth + c];
-            s = fmadd(w, load(reinterpret_cast<const float*>(p + c * kStep * kLine)), s);
-          }
-          if (h + 1 < kHeight) {
-            p += x_row;
-            RP_OPAQUE(p);
-          }
-        }
+      if constexpr (kHeight > 1) {
+        if (args.above == RowCut::edge)
+          gather_nonzeros<kWidth, kStep, 1, kHeight>(list, weights, begin, above, x + x_row, x_row, sum);
+      }
+      gather_nonzeros<kWidth, kStep, 0, kHeight>(list, weights, above, below, x, x_row, sum);
+      if constexpr (kHeight > 1) {
+        if (args.below == RowCut::edge)
+          gather_nonzeros<kWidth, kStep, 0, kHeight - 1>(list, weights, below, end, x, x_row, sum);
       }
       if (!last) {
 #pragma GCC unroll 32
         for (int t = 0; t < kTile; t++) store(partial + t * 16, sum[t]);
         continue;
       }
+      if (args.sums.sums != nullptr) sum_tile<kHeight, kWidth>(sum, args.sums, o, lane);
       store_tile<kHeight, kWidth>(sum, y + o * y_channel + lane * 4, y_row, y_col, flags);
     }
-    begin = end;
   }
 }
 
 // ---- wgrad
 
-template <int kHeight, int kWidth, int kStep, int kCount>
+template <int kWidth, int kStep, int kFrom, int kTo, int kCount>
 RP_INLINE void wgrad_nonzeros(const char* x, int64_t x_row, const Vec* dy, const int32_t* offsets,
                               float* sums) {
   Vec sum[kCount];
@@ -84,11 +101,11 @@ RP_INLINE void wgrad_nonzeros(const char* x, int64_t x_row, const Vec* dy, const
 #pragma GCC unroll 4
   for (int k = 0; k < kCount; k++) {
     sum[k] = load(sums + k * kLanes);
-    p[k] = x + offsets[k];
+    p[k] = x + (offsets[k] & kOffsetMask);
     RP_OPAQUE(p[k]);
   }
 #pragma GCC unroll 16
-  for (int h = 0; h < kHeight; h++) {
+  for (int h = kFrom; h < kTo; h++) {
 #pragma GCC unroll 16
     for (int c = 0; c < kWidth; c++) {
 #pragma GCC unroll 4
@@ -97,7 +114,7 @@ RP_INLINE void wgrad_nonzeros(const char* x, int64_t x_row, const Vec* dy, const
             fmadd(dy[h * kWidth + c], load(reinterpret_cast<const float*>(p[k] + c * kStep * kLine)), sum[k]);
       }
     }
-    if (h + 1 < kHeight) {
+    if (h + 1 < kTo) {
 #pragma GCC unroll 4
       for (int k = 0; k < kCount; k++) {
         p[k] += x_row;
@@ -109,12 +126,43 @@ RP_INLINE void wgrad_nonzeros(const char* x, int64_t x_row, const Vec* dy, const
   for (int k = 0; k < kCount; k++) store(sums + k * kLanes, sum[k]);
 }
 
+// Nonzeros [j, end), for rows [kFrom, kTo) of the tile.
+template <int kWidth, int kStep, int kFrom, int kTo>
+RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const int32_t* list, int32_t j,
+                           int32_t end, float* sums) {
+#pragma GCC unroll 1
+  for (; j + 4 <= end; j += 4, sums += 4 * kLanes) {
+    wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 4>(x, x_row, dy, list + j, sums);
+  }
+  switch (end - j) {
+    case 3:
+      wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 3>(x, x_row, dy, list + j, sums);
+      break;
+    case 2:
+      wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 2>(x, x_row, dy, list + j, sums);
+      break;
+    case 1:
+      wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 1>(x, x_row, dy, list + j, sums);
+      break;
+    default:
+      break;
+  }
+}
+
 template <int kHeight, int kWidth, int kStep>
 void wgrad(const SparseWgradArgs& args) {
-  int32_t begin = args.ends[0];
   float* first_sum = args.sums;
   for (int o = 0; o < args.outputs; o++) {
-    const int32_t end = args.ends[o + 1];
+    const int32_t begin = args.ends[o], end = args.ends[o + 1];
+    const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * o] : begin;
+    const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * o + 1] : end;
+    prefetch_share(args.next, o, args.outputs);
+    if (args.next_dy != nullptr) {
+      const char* row = args.next_dy + o * args.dy_channel;
+      for (int h = 0; h < kHeight; h++, row += args.dy_row) {
+        for (int c = 0; c < kWidth; c++) prefetch_l2(row + c * kLine);
+      }
+    }
     if (begin == end) continue;
     for (int lane = 0; lane < 16; lane += kLanes) {
       Vec dy[kHeight * kWidth];
@@ -130,36 +178,25 @@ void wgrad(const SparseWgradArgs& args) {
         RP_OPAQUE(row);
       }
       const char* x = args.x + lane * 4;
-      float* sums = first_sum;
-      int32_t j = begin;
-#pragma GCC unroll 1
-      for (; j + 4 <= end; j += 4, sums += 4 * kLanes) {
-        wgrad_nonzeros<kHeight, kWidth, kStep, 4>(x, args.x_row, dy, args.list + j, sums);
+      if constexpr (kHeight > 1) {
+        if (args.above == RowCut::edge)
+          wgrad_range<kWidth, kStep, 1, kHeight>(x + args.x_row, args.x_row, dy, args.list, begin, above,
+                                                 first_sum);
       }
-      switch (end - j) {
-        case 3:
-          wgrad_nonzeros<kHeight, kWidth, kStep, 3>(x, args.x_row, dy, args.list + j, sums);
-          break;
-        case 2:
-          wgrad_nonzeros<kHeight, kWidth, kStep, 2>(x, args.x_row, dy, args.list + j, sums);
-          break;
-        case 1:
-          wgrad_nonzeros<kHeight, kWidth, kStep, 1>(x, args.x_row, dy, args.list + j, sums);
-          break;
-        default:
-          break;
+      wgrad_range<kWidth, kStep, 0, kHeight>(x, args.x_row, dy, args.list, above, below,
+                                             first_sum + int64_t{above - begin} * kLanes);
+      if constexpr (kHeight > 1) {
+        if (args.below == RowCut::edge)
+          wgrad_range<kWidth, kStep, 0, kHeight - 1>(x, args.x_row, dy, args.list, below, end,
+                                                     first_sum + int64_t{below - begin} * kLanes);
       }
     }
     first_sum += int64_t{end - begin} * kLanes;
-    begin = end;
   }
 }
 
-void reduce(const float* sums, float* dw, int64_t count, bool add) {
-  for (int64_t j = 0; j < count; j++) {
-    const float sum = horizontal_sum(load(sums + j * kLanes));
-    dw[j] = add ? dw[j] + sum : sum;
-  }
+void reduce(float* sums, int64_t count) {
+  for (int64_t j = 0; j < count; j++) sums[j] = horizontal_sum(load(sums + j * kLanes));
 }
 
 void fence() { stream_fence(); }
@@ -167,13 +204,11 @@ void fence() { stream_fence(); }
 // ---- choice by tile
 
 template <int kHeight, int kWidth, int kStep>
-SparseGather gather_of(bool indexed) {
+SparseGather gather_of() {
   if constexpr (kHeight * kWidth > kGatherPositions) {
     return nullptr;
-  } else if constexpr (kStep == 1) {
-    return indexed ? gather<kHeight, kWidth, 1, true> : gather<kHeight, kWidth, 1, false>;
   } else {
-    return indexed ? nullptr : gather<kHeight, kWidth, kStep, false>;  // dgrad reads with step 1
+    return gather<kHeight, kWidth, kStep>;
   }
 }
 
@@ -186,11 +221,11 @@ SparseWgrad wgrad_of() {
   }
 }
 
-SparseGather find_gather(int height, int width, int x_step, bool indexed) {
-#define TILE(h, w)                                                                     \
-  if (height == h && width == w) {                                                     \
-    if (w == 1 || x_step == 1) return gather_of<h, w, 1>(indexed);                     \
-    return x_step == 2 && w > 1 ? gather_of<h, w, (w > 1 ? 2 : 1)>(indexed) : nullptr; \
+SparseGather find_gather(int height, int width, int x_step) {
+#define TILE(h, w)                                                              \
+  if (height == h && width == w) {                                              \
+    if (w == 1 || x_step == 1) return gather_of<h, w, 1>();                     \
+    return x_step == 2 && w > 1 ? gather_of<h, w, (w > 1 ? 2 : 1)>() : nullptr; \
   }
 #include "ops/sparse_conv2d/tiles.inc"
 #undef TILE

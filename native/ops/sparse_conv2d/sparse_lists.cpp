@@ -1,101 +1,179 @@
 #include "ops/sparse_conv2d/sparse_lists.h"
 
+#include <cstring>
+#include <utility>
+
 #include "ops/sparse_conv2d/sparse_conv2d.h"
 
 namespace rp {
 namespace {
 
+constexpr int kMostRows = 32;      // beyond, a border row is little of all work
+constexpr int kMostInputs = 7000;  // 9 taps of a block's channels are counted in 16 bits
+
 // visit(output, input, tap) for every kept weight in packed order.
 template <class Visit>
 void for_each_kept(const ConvShape& s, const MaskView& mask, const Visit& visit) {
-  const int taps = s.kernel_h * s.kernel_w;
-  int64_t bit = 0;
-  for (int o = 0; o < s.out_channels; o++) {
-    for (int c = 0; c < s.in_channels; c++) {
-      for (int t = 0; t < taps; t++, bit++) {
-        if (mask.bits[bit >> 3] >> (bit & 7) & 1) visit(o, c, t);
+  const int64_t taps = int64_t{s.kernel_h} * s.kernel_w, row = taps * s.in_channels;
+  const int64_t numel = row * s.out_channels, bytes = (numel + 7) / 8;
+  int64_t o = 0, row_begin = 0, c = 0, channel_begin = 0;
+  for (int64_t at = 0; at < bytes; at += 8) {
+    uint64_t word = 0;
+    std::memcpy(&word, mask.bits + at, at + 8 <= bytes ? 8 : bytes - at);
+    for (; word != 0; word &= word - 1) {
+      const int64_t bit = 8 * at + __builtin_ctzll(word);
+      while (bit >= row_begin + row) {
+        o++;
+        channel_begin = row_begin += row;
+        c = 0;
       }
+      while (bit >= channel_begin + taps) {
+        c++;
+        channel_begin += taps;
+      }
+      visit(static_cast<int>(o), static_cast<int>(c), static_cast<int>(bit - channel_begin));
     }
   }
 }
 
-SparseList empty_list(int inputs, int outputs, int channels) {
-  SparseList list;
-  list.channels = channels;
-  list.blocks = (inputs + channels - 1) / channels;
-  list.outputs = outputs;
-  list.ends.assign(static_cast<size_t>(list.blocks) * (outputs + 1), 0);
-  return list;
-}
+int kind_of(const SparseList& list, const PassTap& tap) { return list.kinds == 3 ? tap.dr + 1 : 0; }
 
-// ends[b][o + 1] holds counts; turns them into running totals over all blocks.
-void accumulate(SparseList* list) {
-  int32_t total = 0;
-  for (int b = 0; b < list->blocks; b++) {
-    int32_t* ends = list->ends.data() + int64_t{b} * (list->outputs + 1);
-    ends[0] = total;
-    for (int o = 1; o <= list->outputs; o++) ends[o] = total += ends[o];
+// Counts, then places: nonzeros in packed order of the pass's outputs.
+class ListBuilder {
+ public:
+  ListBuilder(const ConvPass& pass, int channels) : pass_(pass) {
+    list_.channels = channels;
+    list_.kinds = has_row_kinds(pass) ? 3 : 1;
+    list_.blocks = (pass.inputs() + channels - 1) / channels;
+    list_.outputs = pass.outputs();
+    counts_.assign(static_cast<size_t>(list_.blocks) * list_.outputs * list_.kinds, 0);
   }
-}
 
-int32_t byte_offset(const ConvPass& pass, int channels, int input, const PassTap& tap) {
-  return static_cast<int32_t>(4 * (int64_t{input % channels} * pass.x.channel_stride +
-                                   int64_t{tap.dr} * pass.x.row_stride + int64_t{tap.ds} * kImagesPerBlock));
-}
+  void count(int output, int input, const PassTap& tap) { counts_[slot(output, input, tap)]++; }
+
+  void counted() {
+    const int kinds = list_.kinds;
+    list_.ends.reserve(static_cast<size_t>(list_.blocks) * (list_.outputs + 1));
+    if (kinds == 3) list_.splits.reserve(static_cast<size_t>(list_.blocks) * list_.outputs * 2);
+    int32_t total = 0;
+    int32_t* counts = counts_.data();
+    for (int b = 0; b < list_.blocks; b++) {
+      for (int o = 0; o < list_.outputs; o++) {
+        list_.ends.push_back(total);
+        const int32_t begin = total;
+        for (int k = 0; k < kinds; k++, counts++) {
+          if (k > 0) list_.splits.push_back(static_cast<uint16_t>(total - begin));
+          const int32_t count = *counts;
+          *counts = total;  // from now on, where the next one goes
+          total += count;
+        }
+      }
+      list_.ends.push_back(total);
+    }
+    list_.list.assign(total, 0);
+    if (list_.kinds == 3) packed_.assign(list_.ends.begin(), list_.ends.end());
+  }
+
+  // Gives the nonzero's place.
+  int32_t place(int output, int input, const PassTap& tap) {
+    const int32_t at = counts_[slot(output, input, tap)]++;
+    // + : the low bits may already hold another nonzero's kind.
+    list_.list[at] += byte_offset(input, tap);
+    if (list_.kinds == 3) {
+      const int64_t block = input / list_.channels;
+      list_.list[packed_[block * (list_.outputs + 1) + output]++] += kind_of(list_, tap);
+    }
+    return at;
+  }
+
+  SparseList take() { return std::move(list_); }
+  SparseList& list() { return list_; }
+
+ private:
+  size_t slot(int output, int input, const PassTap& tap) const {
+    return (static_cast<size_t>(input / list_.channels) * list_.outputs + output) * list_.kinds +
+           kind_of(list_, tap);
+  }
+  int32_t byte_offset(int input, const PassTap& tap) const {
+    return static_cast<int32_t>(4 *
+                                (int64_t{input % list_.channels} * pass_.x.channel_stride +
+                                 int64_t{tap.dr} * pass_.x.row_stride + int64_t{tap.ds} * kImagesPerBlock));
+  }
+
+  const ConvPass& pass_;
+  SparseList list_;
+  std::vector<int32_t> counts_;
+  std::vector<int32_t> packed_;  // next in packed order, per block and output
+};
 
 }  // namespace
 
+bool has_row_kinds(const ConvPass& pass) {
+  if (pass.x_step != 1 || pass.y_step != 1 || pass.rows > kMostRows || pass.inputs() > kMostInputs ||
+      pass.taps.size() != 9)
+    return false;
+  for (const PassTap& tap : pass.taps) {
+    if (tap.dr < -1 || tap.dr > 1 || tap.ds < -1 || tap.ds > 1) return false;
+  }
+  return true;
+}
+
 SparseList forward_list(const ConvShape& s, const MaskView& mask, const ConvPass& pass, int channels,
                         std::vector<int32_t>* row_starts) {
-  SparseList list = empty_list(s.in_channels, s.out_channels, channels);
-  const int64_t stride = list.outputs + 1;
+  ListBuilder builder(pass, channels);
   row_starts->assign(s.out_channels + 1, 0);
-  for_each_kept(s, mask, [&](int o, int c, int) {
-    list.ends[c / channels * stride + o + 1]++;
+  for_each_kept(s, mask, [&](int o, int c, int t) {
+    builder.count(o, c, pass.taps[t]);
     (*row_starts)[o + 1]++;
   });
   for (int o = 0; o < s.out_channels; o++) (*row_starts)[o + 1] += (*row_starts)[o];
-  accumulate(&list);
-  list.list.resize(mask.nnz);
-  std::vector<int32_t> cursor = list.ends;
-  for_each_kept(s, mask, [&](int o, int c, int t) {
-    list.list[cursor[c / channels * stride + o]++] = byte_offset(pass, channels, c, pass.taps[t]);
-  });
-  return list;
+  builder.counted();
+  for_each_kept(s, mask, [&](int o, int c, int t) { builder.place(o, c, pass.taps[t]); });
+  return builder.take();
 }
 
 std::vector<SparseList> dgrad_lists(const ConvShape& s, const MaskView& mask,
                                     const std::vector<ConvPass>& passes, int channels,
-                                    const SparseList& forward) {
+                                    const std::vector<int32_t>& stream_order) {
   // tap -> its phase and its place there
   std::vector<int> phase_of(s.kernel_h * s.kernel_w, -1), place_of(s.kernel_h * s.kernel_w, 0);
+  std::vector<ListBuilder> builders;
   for (size_t p = 0; p < passes.size(); p++) {
     for (size_t t = 0; t < passes[p].taps.size(); t++) {
       phase_of[passes[p].taps[t].index] = static_cast<int>(p);
       place_of[passes[p].taps[t].index] = static_cast<int>(t);
     }
+    builders.emplace_back(passes[p], channels);
   }
-  std::vector<SparseList> lists(passes.size(), empty_list(s.out_channels, s.in_channels, channels));
-  const int64_t stride = s.in_channels + 1;
+  // For a pass, the layer's outputs are inputs.
+  const auto tap_of = [&](int t) -> const PassTap& { return passes[phase_of[t]].taps[place_of[t]]; };
   for_each_kept(s, mask, [&](int o, int c, int t) {
-    if (phase_of[t] >= 0) lists[phase_of[t]].ends[o / channels * stride + c + 1]++;
+    if (phase_of[t] >= 0) builders[phase_of[t]].count(c, o, tap_of(t));
   });
-  std::vector<std::vector<int32_t>> cursors;
-  for (SparseList& list : lists) {
-    accumulate(&list);
-    list.list.resize(2 * (static_cast<size_t>(list.ends.back()) + kIndexAhead));
-    cursors.push_back(list.ends);
+  for (ListBuilder& builder : builders) {
+    builder.counted();
+    builder.list().index.resize(builder.list().nnz());
   }
-  std::vector<int32_t> stream = forward.ends;
+  const int32_t* index = stream_order.data();
   for_each_kept(s, mask, [&](int o, int c, int t) {
-    const int32_t index = stream[int64_t{c / forward.channels} * (forward.outputs + 1) + o]++;
+    const int32_t stream = *index++;
     const int phase = phase_of[t];
     if (phase < 0) return;  // a phase without positions: the map is smaller than the stride
-    const int32_t at = cursors[phase][o / channels * stride + c]++;
-    lists[phase].list[2 * at] = byte_offset(passes[phase], channels, o, passes[phase].taps[place_of[t]]);
-    lists[phase].list[2 * at + 1] = index;
+    const int32_t at = builders[phase].place(c, o, tap_of(t));
+    builders[phase].list().index[at] = stream;
   });
+  std::vector<SparseList> lists;
+  for (ListBuilder& builder : builders) lists.push_back(builder.take());
   return lists;
+}
+
+std::vector<int32_t> stream_order(const SparseList& list, int64_t nnz) {
+  std::vector<int32_t> order;
+  order.reserve(nnz);
+  for (int o = 0; o < list.outputs; o++) {
+    for (int b = 0; b < list.blocks; b++) list.for_each_packed(b, o, [&](int32_t j) { order.push_back(j); });
+  }
+  return order;
 }
 
 }  // namespace rp

@@ -1,0 +1,310 @@
+#include "ops/conv_search.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+
+#include "cpu/features.h"
+#include "cpu/threads.h"
+#include "ops/conv_choice.h"
+#include "ops/conv_kinds.h"
+#include "ops/conv_scratch.h"
+
+namespace rp {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr double kPassSeconds = 0.4;    // a pass's search ends after this, whatever is left
+constexpr size_t kCandidates = 24;      // tiles timed at most
+constexpr size_t kFinalists = 3;        // of these, with each memory hint
+constexpr size_t kWgradCandidates = 8;  // for each of so many channel blocks that suit forward
+constexpr size_t kChannelBlocks = 3;
+constexpr double kThreadMacs = 0.25e9;  // useful multiply-adds a thread and run: a few milliseconds
+constexpr int kFewestRows = 8;
+constexpr int kFewestBlocks = 4;
+constexpr size_t kCacheBytes = 40 << 20;  // evicts what a run left in the caches
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+struct Activation {
+  Activation(const Layout& layout, int blocks)
+      : memory(allocate_pages(4 * layout.floats(blocks * kImagesPerBlock)), std::free),
+        base(static_cast<float*>(memory.get()) + layout.margin) {
+    // Sums of zeros take less power, and so less time, than those of a step.
+    float* values = static_cast<float*>(memory.get());
+    for (int64_t i = 0; i < layout.floats(blocks * kImagesPerBlock); i++)
+      values[i] = static_cast<float>(i * 37 % 101) * 0.01f - 0.5f;
+  }
+  std::unique_ptr<void, void (*)(void*)> memory;
+  float* base;
+};
+
+Layout with_height(const Layout& l, int height) { return make_layout(l.channels, height, l.width, l.border); }
+
+struct Timed {
+  TileChoice choice;
+  double seconds;
+};
+
+bool faster(const Timed& a, const Timed& b) { return a.seconds < b.seconds; }
+
+// One layer, cut down, and the choices made so far.
+class LayerSearch {
+ public:
+  LayerSearch(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
+              const ConvOptions& options, ThreadTeam& team, const std::function<void()>& evict)
+      : shape_(shape),
+        mask_(mask),
+        layouts_(layouts),
+        options_(options),
+        team_(team),
+        evict_(evict),
+        values_(mask.nnz, 0.37f) {
+    options_.measure = false;
+    cut_down();
+    choices_.has_dgrad = layouts.has_dgrad;
+    choices_.has_wgrad = layouts.has_wgrad;
+  }
+
+  ConvSearched search() {
+    // A layer without kept weights has nothing to time.
+    if (mask_.bits != nullptr && mask_.nnz == 0) return {};
+    const bool joint = mask_.bits != nullptr && choices_.has_wgrad;
+    search_forward(joint);
+    if (choices_.has_dgrad) search_dgrad();
+    ConvSearched found;
+    found.choice = choices_text(choices_);
+    char text[96];
+    std::snprintf(text, sizeof text, "forward %.3g", gflops(forward_seconds_));
+    found.figures = text;
+    if (choices_.has_dgrad) std::snprintf(text, sizeof text, " dgrad %.3g", gflops(dgrad_seconds_));
+    if (choices_.has_dgrad) found.figures += text;
+    if (choices_.has_wgrad) std::snprintf(text, sizeof text, " wgrad %.3g", gflops(wgrad_seconds_));
+    if (choices_.has_wgrad) found.figures += text;
+    found.figures += " GFLOP/s";
+    return found;
+  }
+
+ private:
+  using Run = std::function<void(const ConvLayer&, const ConvWeights&)>;
+
+  double macs() const {
+    return static_cast<double>(mask_.nnz) * shape_.out_height() * shape_.out_width() * blocks_ *
+           kImagesPerBlock;
+  }
+  double gflops(double seconds) const { return 2e-9 * macs() / seconds; }
+
+  // Fewer rows first: a row keeps every stride of the layout.
+  void cut_down() {
+    blocks_ = options_.max_blocks;
+    const double most = kThreadMacs * team_.size();
+    const int rows = shape_.out_height();
+    if (macs() > most && rows > kFewestRows) {
+      const int kept = std::clamp(static_cast<int>(rows * most / macs()), kFewestRows, rows);
+      const int height = (kept - 1) * shape_.stride + shape_.kernel_h - 2 * shape_.padding;
+      if (height >= 1 && height < shape_.in_height) {
+        shape_.in_height = std::max(height, shape_.kernel_h);
+        layouts_.x = with_height(layouts_.x, shape_.in_height);
+        layouts_.y = with_height(layouts_.y, shape_.out_height());
+        if (layouts_.has_dgrad || layouts_.has_wgrad)
+          layouts_.dy = with_height(layouts_.dy, shape_.out_height());
+        if (layouts_.has_dgrad) layouts_.dx = with_height(layouts_.dx, shape_.in_height);
+      }
+    }
+    const int fewest = std::max(kFewestBlocks, team_.size());
+    if (macs() > most && blocks_ > fewest)
+      blocks_ = std::clamp(static_cast<int>(blocks_ * most / macs()), fewest, blocks_);
+    options_.max_blocks = blocks_;
+  }
+
+  std::vector<TileChoice> candidates(ConvPassKind pass, int channels = 0) const {
+    const Isa isa = options_.isa.empty() ? cpu_isa() : parse_isa(options_.isa);
+    return mask_.bits == nullptr ? dense_candidates(pass, shape_, layouts_, isa, blocks_)
+                                 : sparse_candidates(pass, shape_, mask_, layouts_, isa, blocks_, channels);
+  }
+
+  // Shortest of `repeats` runs of a layer with these choices; a layer is built for the passes it is asked for
+  // alone.
+  double time(const ConvChoices& choices, int repeats, const Run& run) {
+    ConvLayouts layouts = layouts_;
+    layouts.has_dgrad = choices.has_dgrad;
+    layouts.has_wgrad = choices.has_wgrad;
+    ConvOptions options = options_;
+    options.choice = choices_text(choices);
+    const std::unique_ptr<ConvLayer> layer = make_conv(shape_, mask_, layouts, options, team_);
+    const std::unique_ptr<ConvWeights> weights = layer->make_weights();
+    layer->pack(values_.data(), *weights, team_);
+    double best = 1e30;
+    for (int i = 0; i < repeats; i++) {
+      evict_();
+      const Clock::time_point begin = Clock::now();
+      run(*layer, *weights);
+      best = std::min(best, seconds_since(begin));
+    }
+    return best;
+  }
+
+  // The tiles of a list by their time, as long as the pass has time.
+  std::vector<Timed> time_all(const std::vector<TileChoice>& tiles, size_t most, Clock::time_point begin,
+                              const std::function<double(const TileChoice&, int)>& time_one) {
+    std::vector<Timed> timed;
+    for (const TileChoice& tile : tiles) {
+      if (timed.size() >= most || (timed.size() >= 2 && seconds_since(begin) > kPassSeconds)) break;
+      timed.push_back({tile, time_one(tile, 2)});
+    }
+    std::stable_sort(timed.begin(), timed.end(), faster);
+    return timed;
+  }
+
+  // The best of the first few, with each memory hint.
+  Timed finals(const std::vector<Timed>& ranked, bool stores, Clock::time_point begin,
+               const std::function<double(const TileChoice&, int)>& time_one) {
+    Timed best = ranked.front();
+    for (size_t i = 0; i < ranked.size() && i < kFinalists; i++) {
+      for (int hints = 0; hints < (stores ? 4 : 2); hints++) {
+        if (seconds_since(begin) > 2 * kPassSeconds) return best;
+        TileChoice tile = ranked[i].choice;
+        tile.prefetch = (hints & 1) != 0;
+        if (stores) tile.stream = (hints & 2) != 0;
+        const double seconds = time_one(tile, 3);
+        if (seconds < best.seconds) best = {tile, seconds};
+      }
+    }
+    return best;
+  }
+
+  // Wgrad of a sparse layer walks forward's list, so the two share a channel block: chosen for the least sum.
+  void search_forward(bool joint) {
+    Clock::time_point begin = Clock::now();
+    const Activation x(layouts_.x, blocks_), y(layouts_.y, blocks_);
+    const auto forward = [&](const TileChoice& tile, int repeats) {
+      ConvChoices choices;
+      choices.forward = tile;
+      choices.has_dgrad = choices.has_wgrad = false;
+      return time(choices, repeats, [&](const ConvLayer& layer, const ConvWeights& weights) {
+        layer.forward(x.base, weights, y.base, blocks_, false, team_);
+      });
+    };
+    const std::vector<Timed> ranked =
+        time_all(candidates(ConvPassKind::forward), kCandidates, begin, forward);
+    if (!choices_.has_wgrad) {
+      set_forward(finals(ranked, true, begin, forward));
+      return;
+    }
+    const Activation dy(layouts_.dy, blocks_);
+    std::vector<float> dw(mask_.nnz);
+    TileChoice list = ranked.front().choice;
+    const auto wgrad = [&](const TileChoice& tile, int repeats) {
+      ConvChoices choices;
+      choices.forward = list;
+      choices.wgrad = tile;
+      choices.has_dgrad = false;
+      return time(choices, repeats, [&](const ConvLayer& layer, const ConvWeights&) {
+        layer.wgrad(x.base, dy.base, dw.data(), blocks_, false, team_);
+      });
+    };
+    // The best tile of each of the first few channel blocks; of a dense layer, of all of them.
+    std::vector<Timed> forwards;
+    for (const Timed& timed : ranked) {
+      const bool known = std::any_of(forwards.begin(), forwards.end(), [&](const Timed& other) {
+        return other.choice.channels == timed.choice.channels;
+      });
+      if (!known && forwards.size() < (joint ? kChannelBlocks : 1)) forwards.push_back(timed);
+    }
+    double least = 1e30;
+    Timed best_forward{}, best_wgrad{};
+    std::vector<Timed> best_wgrads;
+    begin = Clock::now();
+    for (const Timed& timed : forwards) {
+      list = timed.choice;
+      const std::vector<Timed> wgrads =
+          time_all(candidates(ConvPassKind::wgrad, list.channels), kWgradCandidates, begin, wgrad);
+      if (timed.seconds + wgrads.front().seconds < least) {
+        least = timed.seconds + wgrads.front().seconds;
+        best_forward = timed;
+        best_wgrads = wgrads;
+      }
+    }
+    std::vector<Timed> same_block;
+    for (const Timed& timed : ranked) {
+      if (!joint || timed.choice.channels == best_forward.choice.channels) same_block.push_back(timed);
+    }
+    set_forward(finals(same_block, true, Clock::now(), forward));
+    list = choices_.forward;
+    best_wgrad =
+        mask_.bits == nullptr ? best_wgrads.front() : finals(best_wgrads, false, Clock::now(), wgrad);
+    choices_.wgrad = best_wgrad.choice;
+    wgrad_seconds_ = best_wgrad.seconds;
+  }
+
+  void set_forward(const Timed& timed) {
+    choices_.forward = timed.choice;
+    forward_seconds_ = timed.seconds;
+  }
+
+  void search_dgrad() {
+    const Clock::time_point begin = Clock::now();
+    const Activation dy(layouts_.dy, blocks_), dx(layouts_.dx, blocks_);
+    const auto dgrad = [&](const TileChoice& tile, int repeats) {
+      ConvChoices choices = choices_;
+      choices.dgrad = tile;
+      choices.has_wgrad = false;
+      return time(choices, repeats, [&](const ConvLayer& layer, const ConvWeights& weights) {
+        layer.dgrad(dy.base, weights, dx.base, blocks_, false, team_);
+      });
+    };
+    const Timed best =
+        finals(time_all(candidates(ConvPassKind::dgrad), kCandidates, begin, dgrad), true, begin, dgrad);
+    choices_.dgrad = best.choice;
+    dgrad_seconds_ = best.seconds;
+  }
+
+  ConvShape shape_;
+  const MaskView& mask_;
+  ConvLayouts layouts_;
+  ConvOptions options_;
+  ThreadTeam& team_;
+  const std::function<void()>& evict_;
+  std::vector<float> values_;
+  int blocks_ = 1;
+  ConvChoices choices_;
+  double forward_seconds_ = 0, dgrad_seconds_ = 0, wgrad_seconds_ = 0;
+};
+
+}  // namespace
+
+std::string conv_search_key(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts,
+                            int max_blocks) {
+  const double numel = static_cast<double>(s.out_channels) * s.in_channels * s.kernel_h * s.kernel_w;
+  char density[32] = "dense";
+  if (mask.bits != nullptr && mask.nnz > 0) {
+    std::snprintf(density, sizeof density, "density 2^%g", std::round(4 * std::log2(mask.nnz / numel)) / 4);
+  }
+  char text[256];
+  std::snprintf(text, sizeof text, "%dx%dx%dx%d stride %d padding %d on %dx%d; %s; %d images%s%s",
+                s.out_channels, s.in_channels, s.kernel_h, s.kernel_w, s.stride, s.padding, s.in_height,
+                s.in_width, density, max_blocks * kImagesPerBlock, layouts.has_dgrad ? "" : "; no dgrad",
+                layouts.has_wgrad ? "" : "; no wgrad");
+  return text;
+}
+
+ConvSearch::ConvSearch(ThreadTeam& team) : team_(team), cache_filler_(kCacheBytes) {}
+
+ConvSearched ConvSearch::search(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
+                                const ConvOptions& options) {
+  const std::function<void()> evict = [this] {
+    team_.parallel_range(static_cast<int64_t>(cache_filler_.size()), [this](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; i += 64) cache_filler_[i]++;
+    });
+  };
+  return LayerSearch(shape, mask, layouts, options, team_, evict).search();
+}
+
+}  // namespace rp

@@ -1,0 +1,33 @@
+// The measured search for a layer's tiles. Candidates come best first from the cost model of the layer's
+// kind; each is built and timed on the layer's own channels and mask, on fewer rows and images where the
+// whole layer would take long, with cold caches, since in a step a layer's tensors were last touched many
+// layers ago.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "ops/conv.h"
+
+namespace rp {
+
+struct ConvSearched {
+  std::string choice;   // ConvOptions.choice
+  std::string figures;  // "forward 118 dgrad 107 wgrad 106 GFLOP/s": useful, measured on what was searched
+};
+
+// Layers of equal key share a choice: their shape, the density to a quarter of a power of two, the passes
+// planned and the image blocks. Not the threads, so that a choice made once serves any number of them.
+std::string conv_search_key(const ConvShape&, const MaskView&, const ConvLayouts&, int max_blocks);
+
+class ConvSearch {
+ public:
+  explicit ConvSearch(ThreadTeam&);
+  // options.choice is ignored.
+  ConvSearched search(const ConvShape&, const MaskView&, const ConvLayouts&, const ConvOptions&);
+
+ private:
+  ThreadTeam& team_;
+  std::vector<char> cache_filler_;
+};
+
+}  // namespace rp
