@@ -52,7 +52,6 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   const int64_t items = run.tiling.items(run.blocks);
   const int64_t x_row = 4 * (run.choice.across_blocks ? lx.block_stride : lx.row_stride * pass.x_step);
   const int64_t y_row = 4 * (run.choice.across_blocks ? ly.block_stride : ly.row_stride * pass.y_step);
-  const int per_channel = static_cast<int>(run.lines.size()) / std::max(1, run.choice.channels);
   const auto x_of = [&](const TileItem& tile) {
     return run.x + lx.at(tile.block, 0, tile.row * pass.x_step, tile.col * pass.x_step);
   };
@@ -108,7 +107,8 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         place.x = x + channel * lx.channel_stride * 4;
         if (prefetch) {
           place.next = {next + channel * lx.channel_stride * 4, run.lines.data(),
-                        per_channel * std::min<int>(run.choice.channels, pass.inputs() - channel)};
+                        static_cast<int>(run.lines.size()),
+                        std::min<int>(run.choice.channels, pass.inputs() - channel), lx.channel_stride * 4};
         } else {
           place.next = {};
         }

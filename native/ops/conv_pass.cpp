@@ -100,13 +100,11 @@ std::vector<int32_t> prefetch_offsets(const ConvPass& pass, const TileChoice& ch
   const int64_t row = choice.across_blocks ? x.block_stride : x.row_stride * pass.x_step;
   const int64_t shift = (choice.across_blocks ? 0 : down * x.row_stride) + int64_t{right} * kImagesPerBlock;
   std::vector<int32_t> offsets;
-  for (int c = 0; c < choice.channels; c++) {
-    for (int h = 0; h < choice.height; h++) {
-      for (int w = 0; w < choice.width; w++) {
-        offsets.push_back(static_cast<int32_t>(
-            4 * (shift + c * x.channel_stride + h * row + int64_t{w} * pass.x_step * kImagesPerBlock)));
-      }
-    }
+  offsets.reserve(static_cast<size_t>(choice.height) * choice.width);
+  for (int h = 0; h < choice.height; h++) {
+    for (int w = 0; w < choice.width; w++)
+      offsets.push_back(
+          static_cast<int32_t>(4 * (shift + h * row + int64_t{w} * pass.x_step * kImagesPerBlock)));
   }
   return offsets;
 }

@@ -39,7 +39,7 @@ std::vector<ConvPass> dgrad_passes(const ConvShape&, const ConvLayouts&);
 const ConvPass& main_pass(const std::vector<ConvPass>& dgrad_passes);
 
 // Byte offsets, from a tile's first position, of the lines of x that a tile reads and its neighbours before
-// it did not: its rows and columns moved by the last tap. Channel by channel of a channel block.
+// it did not: its rows and columns moved by the last tap. Of one channel.
 std::vector<int32_t> prefetch_offsets(const ConvPass&, const TileChoice&);
 
 // Throws rp::Error when a shape or layout cannot be served.

@@ -13,8 +13,9 @@ constexpr uint32_t kAddOut = 8;      // y += instead of =
 // once they would fill the core's miss buffers and stall it.
 struct PrefetchLines {
   const char* base = nullptr;
-  const int32_t* offsets = nullptr;  // bytes
-  int count = 0;
+  const int32_t* offsets = nullptr;  // bytes, of one channel's lines
+  int per_channel = 0, channels = 0;
+  int64_t channel_stride = 0;  // bytes
 };
 
 // Where a call leaves Σ y and Σ y² of each of its outputs over its tile; sums null: not wanted. Lanes of the

@@ -9,10 +9,18 @@ namespace RP_ISA {
 // The share of one output, or of one group of them.
 RP_INLINE void prefetch_share(const PrefetchLines& lines, int output, int outputs) {
   if (lines.base == nullptr) return;
-  const int per_output = (lines.count + outputs - 1) / outputs;
-  int at = output * per_output;
-  const int end = at + per_output < lines.count ? at + per_output : lines.count;
-  for (; at < end; at++) prefetch_l2(lines.base + lines.offsets[at]);
+  const int all = lines.per_channel * lines.channels, share = (all + outputs - 1) / outputs;
+  int left = all - output * share < share ? all - output * share : share;
+  if (left <= 0) return;
+  const int channel = output * share / lines.per_channel;
+  int at = output * share - channel * lines.per_channel;
+  for (const char* base = lines.base + channel * lines.channel_stride; left > 0; left--) {
+    prefetch_l2(base + lines.offsets[at]);
+    if (++at == lines.per_channel) {
+      at = 0;
+      base += lines.channel_stride;
+    }
+  }
 }
 
 // A tile of an output that sums will be added to.

@@ -96,8 +96,10 @@ void Session::conv_forward(const Step& step) {
     OpTimer timer(profile_, OpKind::conv_forward, spec.name);
     std::vector<double>& moments = moments_[step.output];
     const int64_t rows = conv.layer->sum_rows(blocks_), width = static_cast<int64_t>(moments.size());
-    // Where tiles are so small that their sums would not fit, the statistics have a pass of their own.
-    summed_[step.output] = program_->batch_statistics() && width > 0 && rows * width <= plan_.sum_doubles;
+    // Where a bias is still to be added, or tiles are so small that their sums would not fit, the statistics
+    // have a pass of their own.
+    summed_[step.output] =
+        program_->batch_statistics() && spec.bias < 0 && width > 0 && rows * width <= plan_.sum_doubles;
     const ConvSums sums{sums_.data(), n_};
     conv.layer->forward(value(step.input()), *conv.weights, y, blocks_, false, team_,
                         summed_[step.output] ? &sums : nullptr);

@@ -317,8 +317,8 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
         if (prefetch) {
           const int channels = std::min<int>(list_.channels, shape_.in_channels - channel);
           args.next = {reinterpret_cast<const char*>(x_of(next) + channel * lx.channel_stride),
-                       wgrad_lines_.data(),
-                       static_cast<int>(wgrad_lines_.size()) / list_.channels * channels};
+                       wgrad_lines_.data(), static_cast<int>(wgrad_lines_.size()), channels,
+                       lx.channel_stride * 4};
           args.next_dy =
               b == from ? reinterpret_cast<const char*>(dy + dy_.at(next.block, begin, next.row, next.col))
                         : nullptr;

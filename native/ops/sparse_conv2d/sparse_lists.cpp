@@ -1,5 +1,6 @@
 #include "ops/sparse_conv2d/sparse_lists.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -8,8 +9,7 @@
 namespace rp {
 namespace {
 
-constexpr int kMostRows = 32;      // beyond, a border row is little of all work
-constexpr int kMostInputs = 7000;  // 9 taps of a block's channels are counted in 16 bits
+constexpr int kMostRows = 32;  // beyond, a border row is little of all work
 
 // visit(output, input, tap) for every kept weight in packed order.
 template <class Visit>
@@ -52,6 +52,7 @@ class ListBuilder {
   void count(int output, int input, const PassTap& tap) { counts_[slot(output, input, tap)]++; }
 
   void counted() {
+    if (list_.kinds == 3) drop_wide_kinds();
     const int kinds = list_.kinds;
     list_.ends.reserve(static_cast<size_t>(list_.blocks) * (list_.outputs + 1));
     if (kinds == 3) list_.splits.reserve(static_cast<size_t>(list_.blocks) * list_.outputs * 2);
@@ -62,7 +63,7 @@ class ListBuilder {
         list_.ends.push_back(total);
         const int32_t begin = total;
         for (int k = 0; k < kinds; k++, counts++) {
-          if (k > 0) list_.splits.push_back(static_cast<uint16_t>(total - begin));
+          if (k > 0) list_.splits.push_back(static_cast<uint8_t>(total - begin));
           const int32_t count = *counts;
           *counts = total;  // from now on, where the next one goes
           total += count;
@@ -90,6 +91,21 @@ class ListBuilder {
   SparseList& list() { return list_; }
 
  private:
+  // Splits are bytes: where an output has more in one block, there are no kinds. Such blocks are nearly
+  // dense.
+  void drop_wide_kinds() {
+    std::vector<int32_t> totals;
+    totals.reserve(counts_.size() / 3);
+    int32_t most = 0;
+    for (size_t i = 0; i < counts_.size(); i += 3) {
+      totals.push_back(counts_[i] + counts_[i + 1] + counts_[i + 2]);
+      most = std::max(most, totals.back());
+    }
+    if (most <= UINT8_MAX) return;
+    list_.kinds = 1;
+    counts_ = std::move(totals);
+  }
+
   size_t slot(int output, int input, const PassTap& tap) const {
     return (static_cast<size_t>(input / list_.channels) * list_.outputs + output) * list_.kinds +
            kind_of(list_, tap);
@@ -109,9 +125,7 @@ class ListBuilder {
 }  // namespace
 
 bool has_row_kinds(const ConvPass& pass) {
-  if (pass.x_step != 1 || pass.y_step != 1 || pass.rows > kMostRows || pass.inputs() > kMostInputs ||
-      pass.taps.size() != 9)
-    return false;
+  if (pass.x_step != 1 || pass.y_step != 1 || pass.rows > kMostRows || pass.taps.size() != 9) return false;
   for (const PassTap& tap : pass.taps) {
     if (tap.dr < -1 || tap.dr > 1 || tap.ds < -1 || tap.ds > 1) return false;
   }

@@ -23,22 +23,22 @@ struct SparseList {
   int channels = 1;  // input channels a block
   int kinds = 1;
   int blocks = 0, outputs = 0;
-  std::vector<int32_t> ends;     // [blocks][outputs + 1]
-  std::vector<uint16_t> splits;  // three kinds: [blocks][outputs][2], where the second and the third begin
+  std::vector<int32_t> ends;    // [blocks][outputs + 1]
+  std::vector<uint8_t> splits;  // three kinds: [blocks][outputs][2], where the second and the third begin
   // nnz offsets in bytes, multiples of a line. The two lowest bits of an output's and block's e-th entry hold
   // the kind of its e-th nonzero in packed order.
   std::vector<int32_t> list;
   std::vector<int32_t> index;  // dgrad: of each nonzero in stream order
 
   const int32_t* ends_of(int block) const { return ends.data() + int64_t{block} * (outputs + 1); }
-  const uint16_t* splits_of(int block) const {
+  const uint8_t* splits_of(int block) const {
     return kinds == 1 ? nullptr : splits.data() + int64_t{block} * outputs * 2;
   }
   int32_t nnz() const { return ends.back(); }
   bool empty() const { return nnz() == 0; }
   int64_t bytes() const {
     return 4 * static_cast<int64_t>(ends.capacity() + list.capacity() + index.capacity()) +
-           2 * static_cast<int64_t>(splits.capacity());
+           static_cast<int64_t>(splits.capacity());
   }
 
   // visit(stream index) for one output in one block, in packed order.
@@ -49,7 +49,7 @@ struct SparseList {
       for (int32_t j = begin; j < end; j++) visit(j);
       return;
     }
-    const uint16_t* split = splits_of(block) + int64_t{output} * 2;
+    const uint8_t* split = splits_of(block) + int64_t{output} * 2;
     int32_t at[4] = {begin, begin + split[0], begin + split[1], 0};
     for (int32_t j = begin; j < end; j++) visit(at[list[j] & 3]++);
   }
