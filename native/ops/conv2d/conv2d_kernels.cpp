@@ -9,7 +9,9 @@ namespace {
 
 constexpr int kPositions = kRegisters == 32 ? 8 : 4;  // × 3 outputs of sums, + 3 weights + x
 constexpr int kTapGroup = kRegisters == 32 ? 8 : 4;   // × 3 outputs of sums, + 3 of dy + x
-constexpr int kLine = 64;                             // bytes of one position: sixteen images
+constexpr int kGroupsAtOnce =
+    3;                     // groups of taps that share a pass over dy: those of few channels share lines of x
+constexpr int kLine = 64;  // bytes of one position: sixteen images
 
 // ---- gather
 
@@ -162,37 +164,50 @@ RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, co
   }
 }
 
+TapReach reach_of(const DenseWgradArgs& args, int k) {
+  if (args.reach == nullptr) return {0, args.height, 0, args.width};
+  return args.reach[(args.first_tap + k) / args.channels];
+}
+
+// `groups` groups of kTaps taps from k on, whose x stays in L1 while the outputs' dy passes.
 template <int kTaps>
-float* wgrad_taps(const DenseWgradArgs& args, int k, float* sums) {
-  const int32_t* offsets = args.offsets + k;
-  TapReach reach{0, args.height, 0, args.width};
-  if (args.reach != nullptr) reach = args.reach[(args.first_tap + k) / args.channels];
-  if (reach.row_begin >= reach.row_end || reach.col_begin >= reach.col_end)
-    return sums + int64_t{args.outputs} * kTaps * kLanes;
-  const char* dy = args.dy;
-  int o = 0;
-  for (; o + kOutputGroup <= args.outputs; o += kOutputGroup, dy += kOutputGroup * args.dy_channel) {
-    wgrad_group<kOutputGroup, kTaps>(args, reach, dy, offsets, sums);
-    sums += kOutputGroup * kTaps * kLanes;
+void wgrad_taps(const DenseWgradArgs& args, int k, int groups) {
+  for (int o = 0; o < args.outputs; o += kOutputGroup) {
+    const char* dy = args.dy + o * args.dy_channel;
+    const int left = args.outputs - o;
+    for (int g = 0; g < groups; g++) {
+      const int first = k + g * kTaps;
+      const TapReach reach = reach_of(args, first);
+      if (reach.row_begin >= reach.row_end || reach.col_begin >= reach.col_end) continue;
+      const int32_t* offsets = args.offsets + first;
+      float* sums = args.sums + (int64_t{first} * args.outputs + int64_t{o} * kTaps) * kLanes;
+      if (left >= kOutputGroup) {
+        wgrad_group<kOutputGroup, kTaps>(args, reach, dy, offsets, sums);
+      } else if (left == 2) {
+        wgrad_group<2, kTaps>(args, reach, dy, offsets, sums);
+      } else {
+        wgrad_group<1, kTaps>(args, reach, dy, offsets, sums);
+      }
+    }
   }
-  if (args.outputs - o == 2) wgrad_group<2, kTaps>(args, reach, dy, offsets, sums);
-  if (args.outputs - o == 1) wgrad_group<1, kTaps>(args, reach, dy, offsets, sums);
-  return sums + (args.outputs - o) * kTaps * kLanes;
 }
 
 void wgrad(const DenseWgradArgs& args) {
-  float* sums = args.sums;
   int k = 0;
-  for (; k + kTapGroup <= args.taps; k += kTapGroup) sums = wgrad_taps<kTapGroup>(args, k, sums);
+  for (int groups = args.taps / kTapGroup; groups > 0; groups -= kGroupsAtOnce) {
+    const int now = groups < kGroupsAtOnce ? groups : kGroupsAtOnce;
+    wgrad_taps<kTapGroup>(args, k, now);
+    k += now * kTapGroup;
+  }
   if (kTapGroup > 4 && k + 4 <= args.taps) {
-    sums = wgrad_taps<4>(args, k, sums);
+    wgrad_taps<4>(args, k, 1);
     k += 4;
   }
   if (k + 2 <= args.taps) {
-    sums = wgrad_taps<2>(args, k, sums);
+    wgrad_taps<2>(args, k, 1);
     k += 2;
   }
-  if (k < args.taps) wgrad_taps<1>(args, k, sums);
+  if (k < args.taps) wgrad_taps<1>(args, k, 1);
 }
 
 void reduce(const float* sums, float* dw, int64_t row, const int32_t* places, int taps, int outputs,
