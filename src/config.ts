@@ -356,6 +356,18 @@ export type ExperimentOptions = {
   readonly initialisation?: Partial<ExperimentConfig['initialisation']> | undefined;
 };
 
+/**
+ * The configuration that a checkpoint holds, or null where it holds none. Settings younger than the checkpoint take
+ * their defaults.
+ */
+export function storedConfig(config: unknown): ExperimentConfig | null {
+  const defaults = Object.entries(shape).flatMap(([name, schema]) => {
+    const value = infos.get(schema)?.default;
+    return value === undefined ? [] : [[name, value]];
+  });
+  return experimentSchema.safeParse({ ...Object.fromEntries(defaults), ...Object(config) }).data ?? null;
+}
+
 /** One value a user can set: `lr`, `initialisation.fan`. */
 export interface Field extends FieldInfo {
   readonly path: readonly string[];

@@ -1,7 +1,7 @@
 /** `rp eval`: a checkpoint's network on the test images of its data set, or of another with as many classes. */
 import { findResumable, loadCheckpoint } from './checkpoint/load.js';
 import { weightsSha256 } from './checkpoint/weights-hash.js';
-import { type ExperimentConfig, experimentSchema } from './config.js';
+import { type ExperimentConfig, storedConfig } from './config.js';
 import { type Dataset, openLoader } from './data/index.js';
 import { createSession, planMemory } from './engine/create-session.js';
 import { fitBatch } from './engine/memory.js';
@@ -59,11 +59,9 @@ export async function evaluateCheckpoint(
   if (notice) onNotice?.(notice);
   const checkpoint = await loadCheckpoint(file);
   const { graph, masks, params, position, maskRecipe } = checkpoint;
-  const stored = experimentSchema.safeParse(checkpoint.config);
+  const stored = storedConfig(checkpoint.config);
   const settings = Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined));
-  const base = stored.success
-    ? stored.data
-    : { ...experimentConfig({ arch: 'resnet20' }), device: checkpoint.engine };
+  const base = stored ?? { ...experimentConfig({ arch: 'resnet20' }), device: checkpoint.engine };
   const config: ExperimentConfig = { ...base, ...settings, classes: null, imageSize: null };
   const { dataset } = await openData(config, { dataset: own, model: modelOf(graph.name, graph) });
   onNotice?.(dataset.description);

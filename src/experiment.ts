@@ -7,9 +7,8 @@ import path from 'node:path';
 import type { Checkpoint, MaskRecipe } from './checkpoint/checkpoint.js';
 import { findResumable, loadCheckpoint } from './checkpoint/load.js';
 import { removeStrayFiles } from './checkpoint/save.js';
-import { type ExperimentConfig, experimentSchema } from './config.js';
+import { type ExperimentConfig, storedConfig } from './config.js';
 import type { Dataset } from './data/index.js';
-import { createSession } from './engine/create-session.js';
 import type { Session } from './engine/session.js';
 import { createTunedSession } from './engine/tile-cache.js';
 import { ConfigError, EnvironmentError } from './errors.js';
@@ -109,9 +108,9 @@ export async function resumeExperiment(
     const { device: engine, batchSize, threads, pin } = config;
     const settings = { engine, batchSize, threads, pin, weightDecay: optimizer.weightDecay };
     const options = { graph, masks, plan: checkpoint.plan, ...settings };
-    const session = track(open, await createSession(options));
+    const { session, plan } = await createTunedSession(options, { tune: 'off' });
+    track(open, session);
     await writeState(session, checkpoint);
-    const { plan } = session;
     const run = { config, dataset, loaders, session, plan, masks, maskRecipe, recorder, signal };
     return await trainRun({ ...run, start: { position, best } });
   } finally {
@@ -147,13 +146,13 @@ function experimentOf(
   file: string,
   { config, maskRecipe, position }: Checkpoint,
 ): { config: ExperimentConfig; maskRecipe: MaskRecipe } {
-  const parsed = experimentSchema.safeParse(config);
-  if (!parsed.success || maskRecipe === null || position.stepsPerEpoch === 0) {
+  const stored = storedConfig(config);
+  if (stored === null || maskRecipe === null || position.stepsPerEpoch === 0) {
     throw new ConfigError(
       `${file}: expected the configuration of an experiment, got none that can be gone on with.`,
     );
   }
-  return { config: parsed.data, maskRecipe };
+  return { config: stored, maskRecipe };
 }
 
 /** The order of images is a function of their number: another set would go on with other batches, unnoticed. */

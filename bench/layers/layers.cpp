@@ -292,10 +292,12 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
       "{\"layer\":\"%s\",\"shape\":[%d,%d,%d,%d,%d,%d,%d,%d],\"images\":%d,\"sparsity\":%g,\"nnz\":%lld,"
       "\"threads\":%d,\"error\":%.2g,\"choice\":"
       "\"%s\","
-      "\"kernel\":\"%s\"",
+      "\"kernel\":\"%s\",\"bytes\":%lld",
       layer.name.c_str(), s.in_channels, s.out_channels, s.in_height, s.in_width, s.kernel_h, s.kernel_w,
       s.stride, s.padding, layer.images, sparsity, static_cast<long long>(nnz), team.size(), error,
-      conv->choice().c_str(), conv->kernel().c_str());
+      conv->choice().c_str(), conv->kernel().c_str(),
+      // Values, gradients, momentum; what the kernels hold beside them.
+      static_cast<long long>(12 * nnz + conv->index_bytes() + conv->weights_bytes()));
   double total[2] = {0, 0};
   for (int pass = 0; pass < 3; pass++) {
     const Timing mine = summarise(seconds[0][pass]), dense = summarise(seconds[1][pass]);

@@ -27,6 +27,8 @@ export interface LayerTiming {
   readonly threads: number;
   readonly choice: string;
   readonly kernel: string;
+  /** Parameter-side: values, gradients, momentum, packed weights, index. */
+  readonly bytes: number;
   readonly forward: PassTiming;
   readonly dgrad: PassTiming;
   readonly wgrad: PassTiming;
@@ -100,6 +102,33 @@ export function classMeans(timings: readonly LayerTiming[]): ClassMean[] {
       return [{ name, sparsity, layers: speedups.length, mean, lowest: Math.min(...speedups) / mean, goal }];
     }),
   );
+}
+
+export interface LayerBytes {
+  readonly sparsity: number;
+  /** Bytes a kept weight of all layers together, less one bit a weight; of the worst layer of at least 1,000 kept. */
+  readonly perNonzero: number;
+  /** Null: there is none. */
+  readonly worst: number | null;
+}
+
+/** What sparse layers hold a kept weight, by sparsity. */
+export function layerBytes(timings: readonly LayerTiming[]): LayerBytes[] {
+  const sparse = timings.filter(({ sparsity }) => sparsity > 0);
+  const numel = ({ shape: [c, k, , , r, s] }: LayerTiming) => c! * k! * r! * s!;
+  const beyondBits = (t: LayerTiming) => t.bytes - numel(t) / 8;
+  return [...new Set(sparse.map(({ sparsity }) => sparsity))]
+    .sort((a, b) => a - b)
+    .map((sparsity) => {
+      const of = sparse.filter((t) => t.sparsity === sparsity);
+      const nnz = of.reduce((sum, t) => sum + t.nnz, 0);
+      const large = of.filter((t) => t.nnz >= 1000);
+      return {
+        sparsity,
+        perNonzero: of.reduce((sum, t) => sum + beyondBits(t), 0) / nnz,
+        worst: large.length > 0 ? Math.max(...large.map((t) => beyondBits(t) / t.nnz)) : null,
+      };
+    });
 }
 
 export interface LayerBenchOptions {

@@ -31,6 +31,10 @@ interface Settings {
   readonly seconds: number;
   readonly rounds: number;
   readonly repetitions: number;
+  /** Of bench/shapes. */
+  readonly shapes: readonly string[];
+  /** Of the layers; 0: our dense kernel. */
+  readonly sparsities: readonly number[];
 }
 
 async function runTrain(settings: Settings): Promise<TrainBench[]> {
@@ -84,12 +88,12 @@ async function runLayers(settings: Settings) {
     say('layers: not measured, no bench program. sudo apt-get install libdnnl-dev, then npm run bench.');
     return {};
   }
-  const names = settings.quick ? ['resnet20'] : ['resnet20', 'vgg16', 'wrn50'];
+  const names = settings.shapes;
   return benchLayers({
     program,
     shapeFiles: names.map((name) => join(root, 'bench', 'shapes', `${name}.txt`)),
     threads: settings.threads,
-    sparsities: settings.quick ? [0, 0.9] : [0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98],
+    sparsities: settings.sparsities,
     repetitions: settings.repetitions,
     onProgress: say,
   });
@@ -146,6 +150,9 @@ export async function main(argv: readonly string[]): Promise<void> {
       arch: { type: 'string' },
       sparsity: { type: 'string' },
       seconds: { type: 'string' },
+      rounds: { type: 'string' },
+      repetitions: { type: 'string' },
+      shapes: { type: 'string' },
       out: { type: 'string' },
     },
   });
@@ -159,8 +166,14 @@ export async function main(argv: readonly string[]): Promise<void> {
       sparsityToDensity,
     ),
     seconds: Number(values.seconds ?? (quick ? 0.5 : 10)),
-    rounds: quick ? 2 : 5,
-    repetitions: quick ? 3 : 9,
+    rounds: Number(values.rounds ?? (quick ? 2 : 5)),
+    repetitions: Number(values.repetitions ?? (quick ? 3 : 9)),
+    shapes: values.shapes?.split(',') ?? (quick ? ['resnet20'] : ['resnet20', 'vgg16', 'wrn50']),
+    sparsities: values.sparsity
+      ? [0, ...numbers(values.sparsity)]
+      : quick
+        ? [0, 0.9]
+        : [0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98],
   };
   const sections = sectionsOf(values.only);
   const command = `npm run bench${argv.length > 0 ? ` -- ${argv.join(' ')}` : ''}`;

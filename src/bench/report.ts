@@ -1,7 +1,7 @@
 /** RESULTS.md and the plots, from the results alone. A ratio of FLOPs always stands beside the ratio of times. */
 import { sparsityOf } from '../config.js';
 import { bytesText } from '../units.js';
-import { classMeans, type LayerTiming, type PassTiming } from './layers.js';
+import { classMeans, type LayerTiming, layerBytes, type PassTiming } from './layers.js';
 import type { BenchResults } from './results.js';
 import type { Spread } from './statistics.js';
 import { barChart, lineChart } from './svg.js';
@@ -124,6 +124,50 @@ export function trainTable(benches: readonly TrainBench[]): string {
   );
 }
 
+/** Speed-ups over the fastest dense fp32 peer that we set out to reach, by network, ratio and sparsity. */
+const trainGoals: readonly { readonly archs: RegExp; readonly goals: Readonly<Record<string, number>> }[] = [
+  {
+    archs: /^resnet(20|56)$/,
+    goals: { 'uniform 0.5': 1.5, 'uniform 0.9': 3.3, 'erk 0.5': 1.2, 'erk 0.9': 2.5 },
+  },
+  {
+    archs: /^(vgg16|wrn50)$/,
+    goals: { 'uniform 0.5': 1.4, 'uniform 0.9': 4.5, 'erk 0.5': 1.15, 'erk 0.9': 3 },
+  },
+];
+
+/** What was reached of the goals; 1 is the goal of our dense step. */
+function goalTable(benches: readonly TrainBench[]): string {
+  const rows = benches.flatMap(({ arch, entries }) => {
+    const goals = trainGoals.find(({ archs }) => archs.test(arch))?.goals ?? {};
+    const peers = entries.filter(({ kind, precision }) => kind !== 'ours' && precision === 'fp32');
+    const dense = entries.find(({ name }) => name === 'ours dense');
+    if (peers.length === 0 || !dense) return [];
+    const fastest = Math.min(...peers.map(({ milliseconds }) => milliseconds.median));
+    const sparse = entries.flatMap((entry) => {
+      const name = entry.name.replace(/^ours /, '');
+      const goal = goals[name];
+      return goal && entry.speedup ? [[arch, name, times(entry.speedup), times(goal)]] : [];
+    });
+    return [[arch, 'dense', times(fastest / dense.milliseconds.median), times(1)], ...sparse];
+  });
+  return markdownTable(['network', 'ours', 'over the fastest dense fp32 peer', 'goal'], rows);
+}
+
+function bytesTable(layers: readonly LayerTiming[]): string {
+  const rows = layerBytes(layers).map(({ sparsity, perNonzero, worst }) => [
+    sparsity,
+    perNonzero.toFixed(2),
+    worst?.toFixed(2) ?? '',
+  ]);
+  return [
+    '\nBytes that a sparse layer holds on the parameter side (values, gradients, momentum, packed weights, index), a kept\n',
+    'weight, less one bit a weight; the goal is 28. At 28 a sparse layer holds as much as a dense one (12 bytes a weight,\n',
+    `without packed copies) at density ${((12 - 1 / 8) / 28).toFixed(3)}:\n\n`,
+    markdownTable(['sparsity', 'all layers', 'worst layer of 1,000 kept weights'], rows),
+  ].join('');
+}
+
 function machineLines({ machine, date, ceilings }: BenchResults): string {
   const { cpu, cores, memoryBytes, platform, isa, node, package: version, git } = machine;
   const lines = [
@@ -168,6 +212,8 @@ export function resultsText(results: BenchResults, folder: string, plots: readon
             `${arch}: not all fit in memory at once; each was started for its turn, and warmed up.\n\n`,
         ),
       trainTable(train),
+      '\nWhat was set out for, and what was reached:\n\n',
+      goalTable(train),
       pictures('train-'),
     );
   }
@@ -175,6 +221,7 @@ export function resultsText(results: BenchResults, folder: string, plots: readon
     parts.push(
       `\n## Layers\n\n\`${commands.layers}\`, ${layers[0]!.threads} threads, oneDNN ${layers[0]!.onednn} in its best format, same process, caches flushed before each call. A step is forward + input gradient + weight gradient; sparsity 0 is our dense kernel.\n\n`,
       classTable(layers),
+      bytesTable(layers),
       pictures('layers-'),
       '\n### Every layer\n\n',
       layerTables(layers),

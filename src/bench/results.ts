@@ -38,9 +38,29 @@ export interface BenchResults {
   };
 }
 
-/** A later run of some sections replaces these and leaves the others. */
+/** `now` in place of what it measured again, the rest of `before` kept. */
+function merged<T>(
+  before: readonly T[] | undefined,
+  now: readonly T[] | undefined,
+  key: (item: T) => string,
+): readonly T[] | undefined {
+  if (!before || !now) return now ?? before;
+  const again = new Map(now.map((item) => [key(item), item]));
+  const kept = before.map((item) => again.get(key(item)) ?? item);
+  const known = new Set(before.map(key));
+  return [...kept, ...now.filter((item) => !known.has(key(item)))];
+}
+
+/** A later run replaces the layers, networks and sections that it measured and leaves the others. */
 export function mergeResults(before: BenchResults | null, now: BenchResults): BenchResults {
-  return { ...before, ...now, commands: { ...before?.commands, ...now.commands } };
+  const layers = merged(before?.layers, now.layers, ({ layer, sparsity }) => `${layer} ${sparsity}`);
+  const train = merged(before?.train, now.train, ({ arch, batchSize }) => `${arch} ${batchSize}`);
+  const commands = { ...before?.commands };
+  for (const [section, command] of Object.entries(now.commands)) {
+    const earlier = commands[section]?.split(' · ').filter((other) => other !== command) ?? [];
+    commands[section] = [...earlier, command].join(' · ');
+  }
+  return { ...before, ...now, ...(layers && { layers }), ...(train && { train }), commands };
 }
 
 /** "AMD EPYC 9R14 96-Core Processor" → "amd-epyc-9r14-96-core-processor". */

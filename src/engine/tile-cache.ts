@@ -3,7 +3,8 @@
  * XDG_CACHE_HOME/random-pruning, else ~/.cache/random-pruning. A search takes seconds and its outcome depends on the
  * processor alone, so that each layer of each density is searched once (docs/decisions/0062-tiles-are-searched-once.md).
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
@@ -36,10 +37,19 @@ const slug = (text: string) =>
     .replace(/[^a-z0-9]+/g, '-')
     .replace(/^-|-$/g, '');
 
+/** A container's user may have no home at all, for which os.homedir() throws. */
+function homeDirectory(): string {
+  try {
+    return os.homedir();
+  } catch {
+    return os.tmpdir();
+  }
+}
+
 function cacheDirectory(): string {
   const { RP_CACHE_DIR, XDG_CACHE_HOME } = process.env;
   if (RP_CACHE_DIR) return RP_CACHE_DIR;
-  return path.join(XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'random-pruning');
+  return path.join(XDG_CACHE_HOME || path.join(homeDirectory(), '.cache'), 'random-pruning');
 }
 
 /** The file of this machine's instruction set and processor. */
@@ -47,7 +57,9 @@ export function tileCacheFile(isa = native().session.cpu().isa): string {
   return path.join(cacheDirectory(), `tiles-${isa}-${slug(cpuModel())}.json`);
 }
 
-/** What the file holds; a damaged or foreign one holds nothing, and says why. */
+const isaOf = (file: string) => path.basename(file).split('-')[1]!;
+
+/** What the file holds; a damaged one, or one of another machine, holds nothing, and says why. */
 export function readTiles(file: string): { tiles: Tiles; notice: string | null } {
   let text: string;
   try {
@@ -57,28 +69,43 @@ export function readTiles(file: string): { tiles: Tiles; notice: string | null }
     return { tiles: {}, notice: code === 'ENOENT' ? null : `${file}: ${message}; tiles are searched again.` };
   }
   try {
-    return { tiles: fileSchema.parse(JSON.parse(text)).tiles, notice: null };
+    const { cpu, isa, tiles } = fileSchema.parse(JSON.parse(text));
+    if (cpu === cpuModel() && isa === isaOf(file)) return { tiles, notice: null };
+    const notice = `${file}: its tiles are of ${cpu} (${isa}), another processor; they are searched again.`;
+    return { tiles: {}, notice };
   } catch {
     return { tiles: {}, notice: `${file}: not a file of tiles; they are searched again.` };
   }
 }
 
 /**
- * Adds to the file, whole or not at all. What another process put there meanwhile stays, unless `replace`.
+ * Adds to the file, whole or not at all. What stands there stays, since runs were made with it, unless `replace` or it
+ * is still what was `known` before the search: the engine takes that no more, else it had not searched.
  * @returns why nothing was kept, or null
  */
-export function saveTiles(file: string, found: Tiles, { replace = false } = {}): string | null {
-  const { tiles } = readTiles(file);
-  const merged = replace ? { ...tiles, ...found } : { ...found, ...tiles };
-  const isa = path.basename(file).split('-')[1]!;
-  const temporary = `${file}.${process.pid}.tmp`;
+export function saveTiles(
+  file: string,
+  found: Tiles,
+  { replace = false, known = {} }: { readonly replace?: boolean; readonly known?: Tiles } = {},
+): string | null {
+  const stays = ([key, { choice }]: [string, Tile]) =>
+    !(key in found) || (!replace && choice !== known[key]?.choice);
+  const there = Object.entries(readTiles(file).tiles).filter(stays);
+  const tiles = { ...found, ...Object.fromEntries(there) };
+  // Writers may share a process, and a directory with other machines.
+  const temporary = `${file}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     mkdirSync(path.dirname(file), { recursive: true });
-    const content = { schema: SCHEMA, cpu: cpuModel(), isa, tiles: merged };
+    const content = { schema: SCHEMA, cpu: cpuModel(), isa: isaOf(file), tiles };
     writeFileSync(temporary, `${JSON.stringify(content, null, 1)}\n`);
     renameSync(temporary, file);
     return null;
   } catch (error) {
+    try {
+      rmSync(temporary, { force: true });
+    } catch {
+      // Where nothing can be written, nothing was.
+    }
     return `${file}: ${(error as Error).message}; the tiles found are not kept.`;
   }
 }
@@ -102,8 +129,15 @@ export interface PlannedLayer {
   readonly figures?: string;
 }
 
-export const plannedLayers = (plan: string): readonly PlannedLayer[] =>
-  (JSON.parse(plan) as { layers?: readonly PlannedLayer[] }).layers ?? [];
+interface PlanFile {
+  readonly engine?: string;
+  readonly isa?: string;
+  readonly layers?: readonly PlannedLayer[];
+}
+
+const parsed = (plan: string) => JSON.parse(plan) as PlanFile;
+
+export const plannedLayers = (plan: string): readonly PlannedLayer[] => parsed(plan).layers ?? [];
 
 /** What a plan's searches found. */
 export function tilesOf(plan: string): Tiles {
@@ -114,14 +148,32 @@ export function tilesOf(plan: string): Tiles {
   );
 }
 
-/** Puts the kept figures beside the choices that were taken from the cache, for whoever reads the plan. */
-function withFigures(plan: string, tiles: Tiles): string {
-  const whole = JSON.parse(plan) as { layers?: readonly PlannedLayer[] };
+type Searched = Pick<PlannedLayer, 'choice' | 'key' | 'figures'>;
+
+/** The plan with what is known of its choices beside them, for whoever reads it. */
+function withFigures(plan: string, known: (layer: PlannedLayer) => Searched | undefined): string {
+  const whole = parsed(plan);
   const layers = whole.layers?.map((layer) => {
-    const kept = layer.key && !layer.figures ? tiles[layer.key] : undefined;
-    return kept && kept.choice === layer.choice ? { ...layer, figures: kept.figures } : layer;
+    const { choice, key, figures } = known(layer) ?? {};
+    if (!figures || layer.figures || choice !== layer.choice) return layer;
+    return { ...layer, ...(key && { key }), figures };
   });
   return `${JSON.stringify({ ...whole, layers }, null, 1)}\n`;
+}
+
+/** The plan of a session that replays another: an engine replays the choices, and leaves what was measured aside. */
+function replayOf(plan: string, replayed: string): string {
+  const { engine, isa } = parsed(plan);
+  let from: PlanFile;
+  try {
+    from = parsed(replayed);
+  } catch {
+    return plan; // Engines are lenient: `reference` replays any text.
+  }
+  // Choices of equal text are other code on another instruction set.
+  if (engine !== 'cpu' || from?.engine !== engine || from.isa !== isa) return plan;
+  const layers = new Map(from.layers?.map((layer) => [layer.name, layer]));
+  return withFigures(plan, ({ name }) => layers.get(name));
 }
 
 /**
@@ -134,7 +186,8 @@ export async function createTunedSession(
 ): Promise<{ session: Session; plan: string }> {
   if (tune === 'off' || options.engine !== 'cpu' || options.plan !== undefined) {
     const session = await createSession(options);
-    return { session, plan: session.plan };
+    const { plan } = session;
+    return { session, plan: options.plan === undefined ? plan : replayOf(plan, options.plan) };
   }
   const file = tileCacheFile();
   const { tiles, notice } = readTiles(file);
@@ -146,11 +199,10 @@ export async function createTunedSession(
   const count = Object.keys(found).length;
   if (count > 0) {
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    const unsaved = saveTiles(file, found, { replace: tune === 'again' });
-    onNotice?.(
-      unsaved ??
-        `tiles of ${count} convolutions measured in ${seconds} s, kept in ${file} (--tune again repeats it)`,
-    );
+    const unsaved = saveTiles(file, found, { replace: tune === 'again', known });
+    const measured = `tiles of ${count} convolution${count === 1 ? '' : 's'} measured in ${seconds} s`;
+    onNotice?.(`${measured}, ${unsaved ? 'not kept' : `kept in ${file} (--tune again repeats it)`}`);
+    if (unsaved) onNotice?.(unsaved);
   }
-  return { session, plan: withFigures(session.plan, known) };
+  return { session, plan: withFigures(session.plan, ({ key }) => (key ? known[key] : undefined)) };
 }

@@ -2,7 +2,7 @@
 import { buildModel } from 'random-pruning';
 import { describe, expect, it } from 'vitest';
 import { graphText } from '../../src/bench/case.js';
-import { classMeans, type LayerTiming, type PassTiming } from '../../src/bench/layers.js';
+import { classMeans, type LayerTiming, layerBytes, type PassTiming } from '../../src/bench/layers.js';
 import { markdownTable, plots, resultsText, trainTable } from '../../src/bench/report.js';
 import { type BenchResults, fileNameOf, mergeResults } from '../../src/bench/results.js';
 import { geometricMean, spread } from '../../src/bench/statistics.js';
@@ -30,6 +30,7 @@ function timing(layer: string, shape: number[], sparsity: number, speedup: numbe
     threads: 2,
     choice: 'forward=2x8/24',
     kernel: 'sparse_conv2d_avx512',
+    bytes: 3000,
     forward: pass,
     dgrad: pass,
     wgrad: pass,
@@ -240,11 +241,45 @@ describe('results', () => {
     expect(merged.train).toBe(results.train);
     expect(Object.keys(merged.commands)).toEqual(['train', 'layers', 'scaling']);
   });
+  it('replace what was measured again, and keep the rest', () => {
+    const [first, ...others] = results.train!;
+    const again = { ...first!, threads: 7 };
+    const other = { ...first!, arch: 'other' };
+    const layer = timing('new', [16, 16, 8, 8, 3, 3, 1, 1], 0.5, 3);
+    const merged = mergeResults(results, {
+      ...results,
+      commands: { train: 'again' },
+      train: [again, other],
+      layers: [layer],
+    });
+    expect(merged.train).toEqual([again, ...others, other]);
+    expect(merged.layers).toEqual([...results.layers!, layer]);
+    expect(merged.commands.train).toBe(`${results.commands.train} · again`);
+    expect(mergeResults(merged, { ...results, commands: { train: 'again' } }).commands.train).toBe(
+      merged.commands.train,
+    );
+  });
   it('lie in a file named for the processor', () => {
     expect(fileNameOf(results.machine.cpu)).toBe('amd-epyc-9r14-96-core');
     expect(fileNameOf('')).toBe('unknown');
   });
   it('align numbers to the right', () => {
     expect(markdownTable(['a', 'b'], [['x', 1]])).toBe('| a | b |\n| --- | --: |\n| x | 1 |\n');
+  });
+});
+
+describe('bytes of sparse layers', () => {
+  it('are counted a kept weight, less a bit a weight, dense ones left out', () => {
+    const shape = [16, 16, 8, 8, 3, 3, 1, 1]; // 2,304 weights: 288 bytes of bits
+    const of = (sparsity: number, nnz: number, bytes: number) => ({
+      ...timing('x', shape, sparsity, 2),
+      nnz,
+      bytes,
+    });
+    const bytes = layerBytes([of(0, 2304, 0), of(0.5, 1000, 28288), of(0.5, 2000, 60288), of(0.9, 10, 1288)]);
+    expect(bytes).toEqual([
+      { sparsity: 0.5, perNonzero: (28000 + 60000) / 3000, worst: 30 },
+      { sparsity: 0.9, perNonzero: 100, worst: null },
+    ]);
   });
 });
