@@ -284,8 +284,11 @@ std::string conv_search_key(const ConvShape& s, const MaskView& mask, const Conv
                             int max_blocks) {
   const double numel = static_cast<double>(s.out_channels) * s.in_channels * s.kernel_h * s.kernel_w;
   char density[32] = "dense";
+  if (mask.bits != nullptr && mask.nnz == 0) std::snprintf(density, sizeof density, "nothing kept");
   if (mask.bits != nullptr && mask.nnz > 0) {
-    std::snprintf(density, sizeof density, "density 2^%g", std::round(4 * std::log2(mask.nnz / numel)) / 4);
+    // + 0.0: no negative zero.
+    std::snprintf(density, sizeof density, "density 2^%g",
+                  std::round(4 * std::log2(mask.nnz / numel)) / 4 + 0.0);
   }
   char text[256];
   std::snprintf(text, sizeof text, "%dx%dx%dx%d stride %d padding %d on %dx%d; %s; %d images%s%s",

@@ -1,11 +1,10 @@
-/** Tests never touch the user's tile cache: each worker, and every process it starts, has one of its own. */
+/** Tests never touch the user's tile cache: each file of tests, and every process it starts, has one of its own. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll } from 'vitest';
 
-if (!process.env.RP_TEST_CACHE) {
-  const directory = mkdtempSync(join(tmpdir(), 'rp-tiles-'));
-  process.env.RP_TEST_CACHE = directory;
-  process.env.RP_CACHE_DIR = directory;
-  process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
-}
+const directory = mkdtempSync(join(tmpdir(), 'rp-tiles-'));
+process.env.RP_CACHE_DIR = directory;
+// Not on 'exit': vitest ends its workers without one.
+afterAll(() => rmSync(directory, { recursive: true, force: true }));

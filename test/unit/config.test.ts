@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { configFields, memoryLimit, saveInterval } from '../../src/config.js';
+import { configFields, memoryLimit, saveInterval, storedConfig } from '../../src/config.js';
 import { type ConfigLayer, experimentConfig, resolveConfig } from '../../src/resolve-config.js';
 
 const layer = (name: string, values: object): ConfigLayer => ({
@@ -144,6 +144,28 @@ describe('resolveConfig', () => {
     expect(() => resolveConfig([layer('run.yaml', { arch: 'resnet20', lr: 'fast' })])).toThrow(
       'run.yaml:lr: expected a number >= 0, got "fast".',
     );
+  });
+});
+
+describe('storedConfig', () => {
+  const config = experimentConfig({ arch: 'resnet20', sparsity: 0.5, epochs: 3, tune: 'off' });
+
+  it('reads what a checkpoint holds, by JSON', () => {
+    expect(storedConfig(JSON.parse(JSON.stringify(config)))).toEqual(config);
+  });
+
+  it('reads those of versions without --tune', () => {
+    const { tune: _, ...old } = config;
+    expect(storedConfig({ ...old, pin: false })).toEqual({ ...config, pin: false, tune: 'once' });
+  });
+
+  it.each([
+    ['nothing', null],
+    ['no configuration', {}],
+    ['one without its epochs', { ...config, epochs: undefined }],
+    ['one with a setting that is none', { ...config, epoch: 3 }],
+  ])('takes %s for none', (_, stored) => {
+    expect(storedConfig(stored)).toBeNull();
   });
 });
 

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -28,12 +28,30 @@ describe('rp doctor', () => {
     expect(ok).toBe(true);
     expect(of('engine')).toMatchObject({ status: 'ok', detail: expect.stringContaining('cpu, reference') });
     expect(of('cores').detail).toMatch(/^[1-9]\d* for this process/);
+    expect(of('tiles').detail).toMatch(/^0 searched, in .*tiles-.*\.json$/);
     expect(of('compiler')).toEqual({
       name: 'compiler',
       status: 'note',
       detail: 'none of g++, clang++ found',
       advice: 'Only needed by `rp build`: sudo apt-get install g++ cmake make',
     });
+  });
+
+  it('counts the tiles that are kept, and does not mind a file that is none', async () => {
+    const { tileCacheFile, saveTiles } = await import('../../src/engine/tile-cache.js');
+    vi.stubEnv('RP_CACHE_DIR', empty);
+    const file = tileCacheFile();
+    const tile = { choice: 'forward=1x8/3', figures: 'forward 9 GFLOP/s' };
+    saveTiles(file, { a: tile, b: tile });
+    expect((await diagnose({})).of('tiles')).toEqual({
+      name: 'tiles',
+      status: 'ok',
+      detail: `2 searched, in ${file}`,
+    });
+    writeFileSync(file, 'no tiles');
+    const { ok, of } = await diagnose({});
+    expect(ok).toBe(true);
+    expect(of('tiles')).toMatchObject({ status: 'note', detail: expect.stringContaining(file) });
   });
 
   it('is not content without an addon, and says what building one needs', async () => {

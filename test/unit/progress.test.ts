@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { durationText, table } from '../../src/cli/cli.js';
 import { Progress } from '../../src/cli/progress.js';
-import type { ProgressEvent } from '../../src/training/events.js';
+import { experimentConfig } from '../../src/resolve-config.js';
+import type { ExperimentEvent, ProgressEvent } from '../../src/training/events.js';
 import { bytesText } from '../../src/units.js';
 
 const event = (step: number): ProgressEvent => ({
@@ -17,7 +18,7 @@ const event = (step: number): ProgressEvent => ({
   waitShare: 0.004,
 });
 
-function show(events: readonly ProgressEvent[], { isTTY = false, env = {}, flags = {} } = {}) {
+function show(events: readonly ExperimentEvent[], { isTTY = false, env = {}, flags = {} } = {}) {
   let text = '';
   let now = 0;
   const stderr = { isTTY, columns: 200, write: (part: string) => (text += part) };
@@ -46,6 +47,37 @@ describe('Progress', () => {
   it('honours NO_COLOR and CI', () => {
     expect(show([event(50)], { isTTY: true, env: { NO_COLOR: '1' } })).not.toContain('\x1b[32m');
     expect(show([event(50)], { isTTY: true, env: { CI: 'true' } })).not.toContain('\x1b');
+  });
+
+  it("lists the layers with -v: kernel, tiles, and their search's figures where there are some", () => {
+    const layer = { shape: [16, 3, 3, 3], numel: 432, density: 0.5, nnz: 216, macs: 1, kernel: 'conv_avx2' };
+    const planned: ExperimentEvent = {
+      type: 'planned',
+      config: experimentConfig({ arch: 'resnet20', sparsity: 0.5 }),
+      data: { name: 'tiny', description: 'images', synthetic: true },
+      layers: [
+        {
+          ...layer,
+          name: 'a',
+          tiles: 'forward=3x7/3n wgrad=3x7/3',
+          measured: 'forward 182 wgrad 117 GFLOP/s',
+        },
+        { ...layer, name: 'b', tiles: 'forward=2x8/4 wgrad=2x8/4', measured: '' },
+      ],
+      ...{ maskHash: 'ab', flopsRatio: 0.5, memoryBytes: 1, plan: '{}', engine: 'cpu', trainImages: 1 },
+      ...{ stepsPerEpoch: 1, totalSteps: 1, firstStep: 0 },
+    };
+    expect(
+      show([planned], { flags: { verbose: true } })
+        .split('\n')
+        .slice(-4),
+    ).toEqual([
+      'layer  shape     nnz  density  kernel     tiles                       measured',
+      'a      16×3×3×3  216   0.5000  conv_avx2  forward=3x7/3n wgrad=3x7/3  forward 182 wgrad 117 GFLOP/s',
+      'b      16×3×3×3  216   0.5000  conv_avx2  forward=2x8/4 wgrad=2x8/4',
+      '',
+    ]);
+    expect(show([planned])).not.toContain('conv_avx2');
   });
 
   it('is silent with --quiet and with --no-progress', () => {

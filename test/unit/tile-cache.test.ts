@@ -1,12 +1,15 @@
 import * as fs from 'node:fs';
-import { tmpdir } from 'node:os';
+import os, { tmpdir } from 'node:os';
 import * as path from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createSession } from '../../src/engine/create-session.js';
+import type { SessionOptions } from '../../src/engine/session.js';
 import {
   createTunedSession,
+  plannedLayers,
   readTiles,
   saveTiles,
+  type Tune,
   tileCacheFile,
   tilesOf,
   tilesText,
@@ -20,7 +23,11 @@ beforeEach(() => {
   directory = fs.mkdtempSync(path.join(tmpdir(), 'rp-cache-'));
   file = path.join(directory, 'deep', 'tiles-avx512-some-cpu.json');
 });
-afterEach(() => fs.rmSync(directory, { recursive: true }));
+afterEach(() => {
+  vi.unstubAllEnvs();
+  vi.restoreAllMocks();
+  fs.rmSync(directory, { recursive: true });
+});
 
 const tile = (choice: string) => ({ choice, figures: 'forward 9 GFLOP/s' });
 
@@ -39,6 +46,8 @@ describe('the file of tiles', () => {
     ['damaged', '{"schema": 1, "tiles": {'],
     ['of another version', '{"schema": 99, "cpu": "x", "isa": "avx512", "tiles": {}}'],
     ['of other content', '[1, 2]'],
+    ['empty', ''],
+    ['of another processor', '{"schema": 1, "cpu": "Z80", "isa": "avx512", "tiles": {}}'],
   ])('holds nothing when %s, says so, and is replaced', (_, content) => {
     fs.mkdirSync(path.dirname(file));
     fs.writeFileSync(file, content);
@@ -57,14 +66,47 @@ describe('the file of tiles', () => {
     expect(readTiles(file).tiles).toEqual({ a: tile('third'), b: tile('b'), c: tile('c') });
   });
 
+  it('replaces what was known and had to be searched all the same, unless another process did', () => {
+    const known = { a: tile('refused'), b: tile('refused') };
+    saveTiles(file, { ...known, b: tile('by another process'), c: tile('c') });
+    saveTiles(file, { a: tile('a'), b: tile('b') }, { known });
+    expect(readTiles(file).tiles).toEqual({ a: tile('a'), b: tile('by another process'), c: tile('c') });
+  });
+
+  it('is of this instruction set: a copy under another name holds nothing', () => {
+    saveTiles(file, { a: tile('forward=1x8/3') });
+    const copy = file.replace('avx512', 'avx2');
+    fs.copyFileSync(file, copy);
+    expect(readTiles(copy)).toEqual({ tiles: {}, notice: expect.stringContaining('(avx512), another') });
+  });
+
   it('is not needed: where it cannot be written, a sentence says so', () => {
     fs.writeFileSync(path.join(directory, 'deep'), 'a file where the directory should be');
     expect(saveTiles(file, { a: tile('x') })).toContain('not kept');
   });
 
+  it('leaves nothing behind where it cannot be put into place', () => {
+    fs.mkdirSync(path.join(file, 'in the way'), { recursive: true });
+    expect(saveTiles(file, { a: tile('x') })).toContain('not kept');
+    expect(fs.readdirSync(path.dirname(file))).toEqual([path.basename(file)]);
+  });
+
   it('lies under RP_CACHE_DIR, one an instruction set', () => {
     expect(path.dirname(tileCacheFile('avx2'))).toBe(process.env.RP_CACHE_DIR);
     expect(path.basename(tileCacheFile('avx2'))).toMatch(/^tiles-avx2-[a-z0-9-]+\.json$/);
+  });
+
+  it("lies in the user's cache else, and where there is no home, with what is temporary", () => {
+    vi.stubEnv('RP_CACHE_DIR', '');
+    vi.stubEnv('XDG_CACHE_HOME', directory);
+    expect(path.dirname(tileCacheFile())).toBe(path.join(directory, 'random-pruning'));
+    vi.stubEnv('XDG_CACHE_HOME', '');
+    vi.stubEnv('HOME', '/home/someone');
+    expect(path.dirname(tileCacheFile())).toBe('/home/someone/.cache/random-pruning');
+    vi.spyOn(os, 'homedir').mockImplementation(() => {
+      throw new Error('uv_os_homedir returned ENOENT');
+    });
+    expect(path.dirname(tileCacheFile())).toBe(path.join(tmpdir(), '.cache', 'random-pruning'));
   });
 });
 
@@ -75,25 +117,91 @@ describe('a tuned session', () => {
   const choices = (plan: string) =>
     (JSON.parse(plan) as { layers: { choice: string }[] }).layers.map(({ choice }) => choice);
 
+  /** Makes one, and gives its plan with what was said. */
+  async function tuned(tune: Tune, more: Partial<SessionOptions> = {}) {
+    const said: string[] = [];
+    const onNotice = (message: string) => said.push(message);
+    const { session, plan } = await createTunedSession({ ...options, ...more }, { tune, onNotice });
+    await session.dispose();
+    return { plan, said };
+  }
+  const measured = /^tiles of \d+ convolutions? measured in [\d.]+ s, /;
+  beforeEach(() => vi.stubEnv('RP_CACHE_DIR', directory));
+
   it('searches each layer once a machine, whatever the threads, and replays the choice', async () => {
-    process.env.RP_CACHE_DIR = directory;
-    try {
-      const said: string[] = [];
-      const onNotice = (message: string) => said.push(message);
-      const first = await createTunedSession(options, { tune: 'once', onNotice });
-      await first.session.dispose();
-      expect(said).toHaveLength(1);
-      expect(said[0]).toMatch(/^tiles of \d+ convolutions measured in [\d.]+ s, kept in /);
-      const { tiles } = readTiles(tileCacheFile());
-      expect(Object.keys(tiles)).toEqual(Object.keys(tilesOf(first.plan)));
-      const second = await createTunedSession({ ...options, threads: 1 }, { tune: 'once', onNotice });
-      await second.session.dispose();
-      expect(said).toHaveLength(1);
-      expect(choices(second.plan)).toEqual(choices(first.plan));
-      expect(JSON.parse(second.plan)).toEqual(JSON.parse(first.plan)); // with the figures that were kept
-    } finally {
-      process.env.RP_CACHE_DIR = process.env.RP_TEST_CACHE;
-    }
+    const first = await tuned('once');
+    expect(first.said).toEqual([expect.stringMatching(measured)]);
+    expect(first.said[0]).toContain(`kept in ${tileCacheFile()}`);
+    expect(readTiles(tileCacheFile()).tiles).toEqual(tilesOf(first.plan));
+    const second = await tuned('once', { threads: 1 });
+    expect(second.said).toEqual([]);
+    expect(second.plan).toBe(first.plan); // with the figures that were kept
+  });
+
+  it('searches again where it is told to, and keeps that', async () => {
+    const first = await tuned('once');
+    saveTiles(tileCacheFile(), { other: tile('x') });
+    const again = await tuned('again');
+    expect(again.said).toEqual([expect.stringMatching(measured)]);
+    expect(readTiles(tileCacheFile()).tiles).toEqual({ ...tilesOf(again.plan), other: tile('x') });
+    expect(Object.keys(tilesOf(again.plan))).toEqual(Object.keys(tilesOf(first.plan)));
+  });
+
+  it('takes what is kept over what it would find: that alone makes runs repeat', async () => {
+    const { plan } = await tuned('off');
+    const [layer] = plannedLayers((await tuned('again')).plan);
+    const byModel = { choice: plannedLayers(plan)[0]!.choice!, figures: 'forward 1 GFLOP/s' };
+    saveTiles(tileCacheFile(), { [layer!.key!]: byModel }, { replace: true });
+    const again = await tuned('once');
+    expect(again.said).toEqual([]);
+    expect(plannedLayers(again.plan)[0]).toMatchObject({ ...byModel, key: layer!.key });
+  });
+
+  it('replaces a kept choice that the engine takes no more, once', async () => {
+    const { plan } = await tuned('once');
+    const file = tileCacheFile();
+    const [key] = Object.keys(tilesOf(plan));
+    saveTiles(file, { [key!]: tile('forward=9x9/4 dgrad=9x9/4 wgrad=9x9/4') }, { replace: true });
+    const replaced = await tuned('once');
+    expect(replaced.said[0]).toMatch(/^tiles of 1 convolution measured/);
+    expect(readTiles(file).tiles[key!]!.choice).not.toContain('9x9');
+    expect((await tuned('once')).said).toEqual([]);
+  });
+
+  it('goes without a file where none can be read or written, and says so', async () => {
+    const blocked = path.join(directory, 'a file');
+    fs.writeFileSync(blocked, '');
+    vi.stubEnv('RP_CACHE_DIR', blocked);
+    const { plan, said } = await tuned('once');
+    expect(Object.keys(tilesOf(plan))).not.toEqual([]);
+    expect(said).toHaveLength(3);
+    expect(said[0]).toContain('ENOTDIR');
+    expect(said[1]).toMatch(/measured in .* s, not kept$/);
+    expect(said[2]).toMatch(/the tiles found are not kept/);
+  });
+
+  it('replays a plan without a search, what was measured for it included', async () => {
+    const { plan } = await tuned('once');
+    vi.stubEnv('RP_CACHE_DIR', path.join(directory, 'other'));
+    const replay = await tuned('again', { plan });
+    expect(replay).toEqual({ plan, said: [] });
+    expect(fs.existsSync(path.join(directory, 'other'))).toBe(false);
+  });
+
+  it('puts no figures beside choices that are not those of the plan', async () => {
+    const whole = JSON.parse((await tuned('once')).plan);
+    const foreign = await tuned('off', { plan: JSON.stringify({ ...whole, isa: 'another' }) });
+    expect(tilesOf(foreign.plan)).toEqual({}); // the engine leaves such a plan aside, and goes by its model
+    const empty = await tuned('off', { plan: '' });
+    expect(tilesOf(empty.plan)).toEqual({});
+  });
+
+  it('searches nothing for the reference engine, and replays any text there', async () => {
+    const { said, plan } = await tuned('once', { engine: 'reference', plan: 'any text' });
+    expect(said).toEqual([]);
+    expect(plannedLayers(plan).length).toBeGreaterThan(0);
+    expect((await tuned('once', { engine: 'reference' })).plan).toBe(plan);
+    expect(fs.readdirSync(directory)).toEqual([]);
   });
 
   it('searches afresh where a kept choice names a tile that is no more', async () => {
@@ -109,9 +217,19 @@ describe('a tuned session', () => {
   });
 
   it('measures nothing where it is off', async () => {
-    const { session, plan } = await createTunedSession(options, { tune: 'off' });
+    const { plan, said } = await tuned('off');
     expect(tilesOf(plan)).toEqual({});
+    expect(said).toEqual([]);
+    expect(fs.readdirSync(directory)).toEqual([]);
+  });
+
+  it('tells a layer that keeps nothing from a dense one', async () => {
+    const empty = sampleMasks({ graph, densities: [0, 0], sampler: 'exact', seed: 1 });
+    const session = await createSession({ ...options, masks: empty, measure: true });
+    const { layers } = JSON.parse(session.plan) as { layers: { key: string }[] };
     await session.dispose();
+    expect(layers).toHaveLength(2);
+    for (const { key } of layers) expect(key).toContain('; nothing kept;');
   });
 
   it('refuses lines that are none', async () => {
