@@ -55,8 +55,8 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
     return 4 * numel * (layouts.has_dgrad ? 2 : 1) + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles +
            scratch * threads;
   }
-  // Value 4, offset 4; dgrad: offset and index 8, and its weights in scratch 4. Ends: at worst a block a
-  // channel, three kinds an output.
+  // Value 4, offset 4; dgrad: offset and index 8, and its weights in scratch 4. Ends and splits: at
+  // worst a block a channel.
   const int64_t phases = int64_t{s.stride} * s.stride;
   return mask.nnz * (layouts.has_dgrad ? 20 : 8) +
          12 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +

@@ -14,10 +14,9 @@ struct PlannedLayer {
   std::string shape;  // shape_text()
   std::string kernel;
   std::string choice;
-  std::string
-      key;  // of a search: layers of equal key share a choice (RpSessionConfig.tiles); empty: none made
-  std::string
-      figures;  // what the search measured, "forward 0.51 ms dgrad 0.57 ms wgrad 0.56 ms"; empty: nothing
+  // Of a search: layers of equal key share a choice (RpSessionConfig.tiles); empty: none was made.
+  std::string key;
+  std::string figures;  // what it measured, "forward 118 dgrad 107 wgrad 106 GFLOP/s"; empty: nothing
 };
 
 struct PlanText {

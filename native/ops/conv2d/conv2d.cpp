@@ -171,9 +171,9 @@ class DenseConv final : public ConvLayer {
     }
   }
 
-  // Of each tap, in a tile of wgrad.
-  std::vector<TapReach> reaches(const TileItem& tile) const {
-    std::vector<TapReach> all;
+  // Of each tap, in a tile of wgrad; `all` is made room for once.
+  void reaches(const TileItem& tile, std::vector<TapReach>& all) const {
+    all.clear();
     const auto cut = [&](int tap, int position, int count, int extent, int* begin, int* end) {
       *begin = 0;
       *end = count;
@@ -196,7 +196,6 @@ class DenseConv final : public ConvLayer {
       }
       all.push_back(reach);
     }
-    return all;
   }
 
   void choose(const ConvLayouts&);
@@ -316,6 +315,8 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
   const int64_t row = static_cast<int64_t>(offsets_.size());
   const Parts parts = wgrad_parts(team.size());
   team.parallel_range(int64_t{parts.outputs} * parts.taps, [&](int64_t begin, int64_t end, int member) {
+    std::vector<TapReach> reach;
+    reach.reserve(taps_);
     for (int64_t part = begin; part < end; part++) {
       const auto cut = [](int64_t groups, int64_t index, int64_t count, int64_t size, int64_t limit) {
         return static_cast<int>(std::min(groups * index / count * size, limit));
@@ -344,8 +345,7 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
         args.dy = reinterpret_cast<const char*>(dy + dy_.at(tile.block, o0, tile.row, tile.col));
         args.height = tile.height;
         args.width = tile.width;
-        std::vector<TapReach> reach;
-        if (tap_by_tap_) reach = reaches(tile);
+        if (tap_by_tap_) reaches(tile, reach);
         args.reach = tap_by_tap_ ? reach.data() : nullptr;
         kernels_.wgrad(args);
       }
