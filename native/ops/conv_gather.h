@@ -1,8 +1,10 @@
-// Runs one pass (conv_pass.h) over all tiles on all threads: image block → tile → channel block → outputs
-// (PERFORMANCE, CPU design 3). The sparse and the dense kernels differ only in `call`.
+// Runs the passes of a convolution's forward or dgrad (conv_pass.h) over all tiles on all threads: image
+// block → pass → tile → channel block → outputs (PERFORMANCE, CPU design 3). The sparse and the dense kernels
+// differ only in `call`.
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "cpu/threads.h"
@@ -13,6 +15,25 @@
 
 namespace rp {
 
+// A pass and how it is cut. Where dgrad has several, all run on an image block before the next one, so that
+// its dy comes from memory once.
+struct GatherPhase {
+  ConvPass pass;
+  Tiling tiling;
+  std::vector<int32_t> lines;  // prefetch_offsets
+
+  explicit GatherPhase(ConvPass p) : pass(std::move(p)) {}
+  void cut(const TileChoice& choice, const HasTile& has) {
+    tiling = Tiling(pass.rows, pass.cols, choice, has);
+    lines = prefetch_offsets(pass, choice);
+  }
+  int64_t bytes() const { return tiling.bytes() + 4 * static_cast<int64_t>(lines.capacity()); }
+  // Of partial sums that one thread needs.
+  int64_t scratch(const TileChoice& choice) const {
+    return choice.channels >= pass.inputs() ? 0 : int64_t{64} * tiling.largest() * pass.outputs();
+  }
+};
+
 // One call of a gather kernel: a tile, a block of input channels, a range of outputs.
 struct GatherPlace {
   const char* x;                           // tile's first position, first channel of the block
@@ -21,39 +42,46 @@ struct GatherPlace {
   float* partial;
   PrefetchLines next;
   TileSums sums;
+  int phase;
   int row, col, height, width;
   int channel_block, output, outputs;
   bool first, last;
 };
 
 struct GatherRun {
-  const ConvPass& pass;
-  const Tiling& tiling;
+  const GatherPhase* phases;  // cut by the same choice; their x and y are the same tensors
+  int phase_count;
   const TileChoice& choice;
-  int output_group;                   // outputs are split between threads at multiples of it
-  const std::vector<int32_t>& lines;  // prefetch_offsets
+  int output_group;  // outputs are split between threads at multiples of it
   const float* x;
   float* y;
   int blocks;
-  const ConvSums* sums;  // null: not wanted
+  const ConvSums* sums;  // null: not wanted; of a single phase only
 };
-
-// Bytes of partial sums that one thread needs.
-inline int64_t gather_scratch(const ConvPass& pass, const Tiling& tiling, const TileChoice& choice) {
-  return choice.channels >= pass.inputs() ? 0 : int64_t{64} * tiling.largest() * pass.outputs();
-}
 
 template <class Call>
 void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, void (*stream_fence)(),
                 const Call& call) {
-  const ConvPass& pass = run.pass;
-  const Layout &lx = pass.x, &ly = pass.y;
-  const int channel_blocks = (pass.inputs() + run.choice.channels - 1) / run.choice.channels;
-  const int64_t items = run.tiling.items(run.blocks);
-  const int64_t x_row = 4 * (run.choice.across_blocks ? lx.block_stride : lx.row_stride * pass.x_step);
-  const int64_t y_row = 4 * (run.choice.across_blocks ? ly.block_stride : ly.row_stride * pass.y_step);
+  const ConvPass& first = run.phases[0].pass;
+  const Layout &lx = first.x, &ly = first.y;
+  const int channel_blocks = (first.inputs() + run.choice.channels - 1) / run.choice.channels;
+  const int64_t groups_of_blocks = run.phases[0].tiling.groups(run.blocks);
+  int64_t tiles = 0;  // of all phases, of one group of blocks
+  for (int p = 0; p < run.phase_count; p++) tiles += run.phases[p].tiling.tiles();
+  const int64_t items = groups_of_blocks * tiles;
+  const int64_t x_row = 4 * (run.choice.across_blocks ? lx.block_stride : lx.row_stride * first.x_step);
+  const int64_t y_row = 4 * (run.choice.across_blocks ? ly.block_stride : ly.row_stride * first.y_step);
+  const auto phase_of = [&](int64_t item, TileItem* tile) {
+    const int64_t group = item / tiles;
+    int64_t left = item % tiles;
+    int p = 0;
+    for (; left >= run.phases[p].tiling.tiles(); p++) left -= run.phases[p].tiling.tiles();
+    *tile = run.phases[p].tiling.item(group * run.phases[p].tiling.tiles() + left, run.blocks);
+    return p;
+  };
   const auto x_of = [&](const TileItem& tile) {
-    return run.x + lx.at(tile.block, 0, tile.row * pass.x_step, tile.col * pass.x_step);
+    return reinterpret_cast<const char*>(
+        run.x + lx.at(tile.block, 0, tile.row * first.x_step, tile.col * first.x_step));
   };
 
   // Images of the last block.
@@ -62,7 +90,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   for (int i = 0; i < kImagesPerBlock; i++) lanes[i] = i < last_images ? 1.0f : 0.0f;
 
   // Few tiles: outputs are split as well. Every value is still computed by one thread in one order.
-  const int groups = (pass.outputs() + run.output_group - 1) / run.output_group;
+  const int groups = (first.outputs() + run.output_group - 1) / run.output_group;
   int64_t parts = 1;
   while (items * parts < 4 * team.size() && team.size() > 1 && parts * 4 <= groups) parts *= 2;
 
@@ -70,12 +98,14 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     GatherPlace place;
     place.x_row = x_row;
     place.y_row = y_row;
-    place.y_col = int64_t{64} * pass.y_step;
+    place.y_col = int64_t{64} * first.y_step;
     place.y_channel = ly.channel_stride * 4;
     place.partial = scratch.member(member);
     for (int64_t index = begin; index < end; index++) {
       const int64_t part = index % parts;
-      const TileItem tile = run.tiling.item(index / parts, run.blocks);
+      TileItem tile, next_tile;
+      place.phase = phase_of(index / parts, &tile);
+      const ConvPass& pass = run.phases[place.phase].pass;
       place.output = std::min<int>(pass.outputs(), groups * part / parts * run.output_group);
       place.outputs =
           std::min<int>(pass.outputs(), groups * (part + 1) / parts * run.output_group) - place.output;
@@ -91,26 +121,27 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         place.sums.lanes = masked ? lanes : nullptr;
         place.sums.masked_row = masked && run.choice.across_blocks ? tile.height - 1 : 0;
       }
-      const char* x = reinterpret_cast<const char*>(x_of(tile));
+      const char* x = x_of(tile);
       place.y =
           reinterpret_cast<char*>(run.y + ly.at(tile.block, place.output, tile.row * pass.y_step + pass.y_row,
                                                 tile.col * pass.y_step + pass.y_col));
-      const bool prefetch = run.choice.prefetch && index + parts < end;
-      const char* next =
-          prefetch ? reinterpret_cast<const char*>(x_of(run.tiling.item(index / parts + 1, run.blocks)))
-                   : nullptr;
+      const char* next = nullptr;
+      const std::vector<int32_t>* lines = nullptr;
+      if (run.choice.prefetch && index + parts < end) {
+        lines = &run.phases[phase_of(index / parts + 1, &next_tile)].lines;
+        next = x_of(next_tile);
+      }
       for (int b = 0; b < channel_blocks; b++) {
         const int64_t channel = int64_t{b} * run.choice.channels;
         place.channel_block = b;
         place.first = b == 0;
         place.last = b == channel_blocks - 1;
         place.x = x + channel * lx.channel_stride * 4;
-        if (prefetch) {
-          place.next = {next + channel * lx.channel_stride * 4, run.lines.data(),
-                        static_cast<int>(run.lines.size()),
+        place.next = {};
+        if (next != nullptr) {
+          place.next = {next + channel * lx.channel_stride * 4, lines->data(),
+                        static_cast<int>(lines->size()),
                         std::min<int>(run.choice.channels, pass.inputs() - channel), lx.channel_stride * 4};
-        } else {
-          place.next = {};
         }
         call(place);
       }

@@ -17,22 +17,6 @@ struct TileShape {
   int height, width;
 };
 
-// The rectangle of a pass's taps: its rows and its columns, in the order of the taps.
-inline std::vector<int> tap_rows(const ConvPass& pass) {
-  std::vector<int> rows;
-  for (const PassTap& tap : pass.taps) {
-    if (rows.empty() || rows.back() != tap.dr) rows.push_back(tap.dr);
-  }
-  return rows;
-}
-inline std::vector<int> tap_cols(const ConvPass& pass) {
-  std::vector<int> cols;
-  for (const PassTap& tap : pass.taps) {
-    if (tap.dr == pass.taps.front().dr) cols.push_back(tap.ds);
-  }
-  return cols;
-}
-
 // [begin, end) of the taps that meet [0, extent) from some of `count` positions, `step` apart. Taps are
 // monotonic, and so is what they reach.
 inline void reached_taps(const std::vector<int>& taps, int position, int count, int step, int extent,

@@ -38,8 +38,12 @@ std::vector<ConvPass> dgrad_passes(const ConvShape&, const ConvLayouts&);
 // The pass with most taps stands for all phases.
 const ConvPass& main_pass(const std::vector<ConvPass>& dgrad_passes);
 
+// The rectangle of a pass's taps: its rows and its columns, in the order of the taps.
+std::vector<int> tap_rows(const ConvPass&);
+std::vector<int> tap_cols(const ConvPass&);
+
 // Byte offsets, from a tile's first position, of the lines of x that a tile reads and its neighbours before
-// it did not: its rows and columns moved by the last tap. Of one channel.
+// it did not: its rows and columns moved by the last taps. Of one channel.
 std::vector<int32_t> prefetch_offsets(const ConvPass&, const TileChoice&);
 
 // Throws rp::Error when a shape or layout cannot be served.

@@ -35,14 +35,14 @@ class Tiling {
   Tiling(int rows, int cols, const TileChoice&, const HasTile&);
 
   // Over so many image blocks. Items of one block (or group of blocks) are neighbours.
-  int64_t items(int blocks) const { return groups(blocks) * static_cast<int64_t>(tiles_.size()); }
+  int64_t items(int blocks) const { return groups(blocks) * tiles(); }
   TileItem item(int64_t index, int blocks) const;
-  int largest() const { return largest_; }  // positions of the largest tile
+  int64_t groups(int blocks) const;                                      // of blocks, by the choice alone
+  int64_t tiles() const { return static_cast<int64_t>(tiles_.size()); }  // of one group
+  int largest() const { return largest_; }                               // positions of the largest tile
   int64_t bytes() const { return static_cast<int64_t>(tiles_.capacity() * sizeof(TileItem)); }
 
  private:
-  int64_t groups(int blocks) const;
-
   TileChoice choice_;
   std::vector<TileItem> tiles_;  // of one block, or of one group of blocks
   std::vector<int> rest_;  // rest_[n]: blocks of the first group that n < choice_.height blocks are cut into

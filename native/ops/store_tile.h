@@ -6,22 +6,37 @@
 namespace rp {
 namespace RP_ISA {
 
-// The share of one output, or of one group of them.
-RP_INLINE void prefetch_share(const PrefetchLines& lines, int output, int outputs) {
-  if (lines.base == nullptr) return;
-  const int all = lines.per_channel * lines.channels, share = (all + outputs - 1) / outputs;
-  int left = all - output * share < share ? all - output * share : share;
-  if (left <= 0) return;
-  const int channel = output * share / lines.per_channel;
-  int at = output * share - channel * lines.per_channel;
-  for (const char* base = lines.base + channel * lines.channel_stride; left > 0; left--) {
-    prefetch_l2(base + lines.offsets[at]);
-    if (++at == lines.per_channel) {
-      at = 0;
-      base += lines.channel_stride;
+// Fetches lines in `steps` shares of equal size.
+class PrefetchCursor {
+ public:
+  PrefetchCursor(const PrefetchLines& lines, int steps)
+      : channel_(lines.base),
+        offsets_(lines.offsets),
+        per_channel_(lines.per_channel),
+        stride_(lines.channel_stride) {
+    if (channel_ == nullptr) return;
+    left_ = lines.per_channel * lines.channels;
+    share_ = (left_ + steps - 1) / steps;
+  }
+
+  void step() {
+    int now = share_ < left_ ? share_ : left_;
+    left_ -= now;
+    for (; now > 0; now--) {
+      prefetch_l2(channel_ + offsets_[at_]);
+      if (++at_ == per_channel_) {
+        at_ = 0;
+        channel_ += stride_;
+      }
     }
   }
-}
+
+ private:
+  const char* channel_;
+  const int32_t* offsets_;
+  int per_channel_, at_ = 0, left_ = 0, share_ = 0;
+  int64_t stride_;
+};
 
 // A tile of an output that sums will be added to.
 template <int kHeight, int kWidth>

@@ -42,7 +42,9 @@ class DenseConv final : public ConvLayer {
         dy_(layouts.dy) {
     choices_.has_dgrad = layouts.has_dgrad;
     choices_.has_wgrad = layouts.has_wgrad;
-    if (layouts.has_dgrad) dgrad_ = dgrad_passes(shape, layouts);
+    if (layouts.has_dgrad) {
+      for (ConvPass& pass : dgrad_passes(shape, layouts)) dgrad_.emplace_back(std::move(pass));
+    }
     if (!options.choice.empty()) {
       set_forward(choice_of(options.choice, "forward"));
       if (layouts.has_wgrad) set_wgrad(choice_of(options.choice, "wgrad"));
@@ -59,40 +61,32 @@ class DenseConv final : public ConvLayer {
 
   void pack(const float* values, ConvWeights& weights, ThreadTeam& team) const override;
 
-  int64_t sum_rows(int blocks) const override { return forward_tiling_.items(blocks); }
+  int64_t sum_rows(int blocks) const override { return forward_.tiling.items(blocks); }
   void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
                const ConvSums* sums) const override {
-    const GatherRun run{
-        forward_, forward_tiling_, choices_.forward, kOutputGroup, forward_lines_, x, y, blocks, sums};
-    gather(run, forward_lists_.front(), static_cast<const DenseWeights&>(weights).forward.data(), add, team);
+    const float* values = static_cast<const DenseWeights&>(weights).forward.data();
+    gather({&forward_, 1, choices_.forward, kOutputGroup, x, y, blocks, sums}, forward_lists_, values, add,
+           team);
   }
 
   void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add,
              ThreadTeam& team) const override {
     const float* values = static_cast<const DenseWeights&>(weights).dgrad.data();
-    for (size_t p = 0; p < dgrad_.size(); p++) {
-      if (!add || !dgrad_[p].taps.empty()) {
-        const GatherRun run{
-            dgrad_[p], dgrad_tilings_[p], choices_.dgrad, kOutputGroup, dgrad_lines_[p], dy, dx, blocks,
-            nullptr};
-        gather(run, dgrad_lists_[p], values, add, team);
-      }
-      values += phase_weights(p);
-    }
+    const int phases = static_cast<int>(dgrad_.size());
+    gather({dgrad_.data(), phases, choices_.dgrad, kOutputGroup, dy, dx, blocks, nullptr}, dgrad_lists_,
+           values, add, team);
   }
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
              ThreadTeam& team) const override;
 
   int64_t index_bytes() const override {
-    int64_t bytes = forward_tiling_.bytes() + wgrad_tiling_.bytes() +
-                    4 * static_cast<int64_t>(offsets_.capacity() + places_.capacity());
+    int64_t bytes = forward_.bytes() + wgrad_tiling_.bytes() +
+                    4 * static_cast<int64_t>(offsets_.capacity() + places_.capacity() +
+                                             wgrad_x_lines_.capacity() + wgrad_dy_lines_.capacity());
     for (const DenseList& list : forward_lists_) bytes += list.bytes();
     for (const DenseList& list : dgrad_lists_) bytes += list.bytes();
-    for (const Tiling& tiling : dgrad_tilings_) bytes += tiling.bytes();
-    bytes += 4 * static_cast<int64_t>(forward_lines_.capacity());
-    for (const std::vector<int32_t>& lines : dgrad_lines_)
-      bytes += 4 * static_cast<int64_t>(lines.capacity());
+    for (const GatherPhase& phase : dgrad_) bytes += phase.bytes();
     return bytes;
   }
   int64_t weights_bytes() const override { return 4 * numel_ * (choices_.has_dgrad ? 2 : 1); }
@@ -101,16 +95,20 @@ class DenseConv final : public ConvLayer {
   std::string kernel() const override { return std::string("conv2d_") + isa_name(isa_); }
 
  private:
-  int64_t phase_weights(size_t p) const {
-    return static_cast<int64_t>(dgrad_[p].taps.size()) * shape_.in_channels * shape_.out_channels;
+  int64_t phase_weights(const GatherPhase& phase) const {
+    return static_cast<int64_t>(phase.pass.taps.size()) * shape_.in_channels * shape_.out_channels;
   }
 
-  void gather(const GatherRun& run, const DenseList& list, const float* weights, bool add,
+  // lists: one a phase, and the weights of one phase after another.
+  void gather(const GatherRun& run, const std::vector<DenseList>& lists, const float* weights, bool add,
               ThreadTeam& team) const {
     // Non-temporal stores of half lines would be slower than plain ones.
     const bool stream = !add && run.choice.stream && kernels_.lanes == kImagesPerBlock;
     const uint32_t out = add ? kAddOut : stream ? kStreamOut : 0;
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
+      const ConvPass& pass = run.phases[place.phase].pass;
+      if (add && pass.taps.empty()) return;
+      const DenseList& list = lists[place.phase];
       DenseGatherArgs args;
       list.terms(place, args.terms);
       args.x = place.x;
@@ -126,46 +124,48 @@ class DenseConv final : public ConvLayer {
       args.sums = place.sums;
       args.outputs = place.outputs;
       args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
-      kernels_.gather(place.height, place.width, run.pass.x_step)(args);
+      kernels_.gather(place.height, place.width, pass.x_step)(args);
     });
   }
 
   void set_forward(TileChoice choice) {
     choice.channels = std::min(choice.channels, shape_.in_channels);
     choices_.forward = choice;
-    forward_tiling_ =
-        Tiling(forward_.rows, forward_.cols, choice, has_dense_gather(kernels_, forward_.x_step));
-    forward_lines_ = prefetch_offsets(forward_, choice);
+    forward_.cut(choice, has_dense_gather(kernels_, forward_.pass.x_step));
     forward_lists_.clear();
-    forward_lists_.emplace_back(forward_, forward_tiling_, choice, max_blocks_);
+    forward_lists_.emplace_back(forward_, choice, max_blocks_, 0);
   }
 
   void set_dgrad(TileChoice choice) {
     choice.channels = std::min(choice.channels, shape_.out_channels);
     choices_.dgrad = choice;
-    dgrad_tilings_.clear();
     dgrad_lists_.clear();
-    dgrad_lines_.clear();
-    for (const ConvPass& pass : dgrad_) {
-      dgrad_tilings_.emplace_back(pass.rows, pass.cols, choice, has_dense_gather(kernels_, 1));
-      dgrad_lines_.push_back(prefetch_offsets(pass, choice));
-      dgrad_lists_.emplace_back(pass, dgrad_tilings_.back(), choice, max_blocks_);
+    int64_t weights = 0;
+    for (GatherPhase& phase : dgrad_) {
+      phase.cut(choice, has_dense_gather(kernels_, 1));
+      dgrad_lists_.emplace_back(phase, choice, max_blocks_, weights);
+      weights += phase_weights(phase);
     }
   }
 
   void set_wgrad(const TileChoice& choice) {
     choices_.wgrad = choice;
-    wgrad_tiling_ = Tiling(forward_.rows, forward_.cols, choice, has_dense_wgrad);
+    wgrad_tiling_ = Tiling(forward_.pass.rows, forward_.pass.cols, choice, has_dense_wgrad);
+    wgrad_x_lines_ = prefetch_offsets(forward_.pass, choice);
+    ConvPass dy;  // read position by position
+    dy.x = dy_;
+    dy.taps.push_back({0, 0, 0});
+    wgrad_dy_lines_ = prefetch_offsets(dy, choice);
     offsets_.clear();
     places_.clear();
     const auto put = [&](int c, int t) {
-      const PassTap& tap = forward_.taps[t];
+      const PassTap& tap = forward_.pass.taps[t];
       offsets_.push_back(
-          static_cast<int32_t>(4 * (c * forward_.x.channel_stride + tap.dr * forward_.x.row_stride +
+          static_cast<int32_t>(4 * (c * forward_.pass.x.channel_stride + tap.dr * forward_.pass.x.row_stride +
                                     int64_t{tap.ds} * kImagesPerBlock)));
       places_.push_back(c * taps_ + t);
     };
-    tap_by_tap_ = wgrad_by_tap(forward_, kernels_.tap_group);
+    tap_by_tap_ = wgrad_by_tap(forward_.pass, kernels_.tap_group);
     for (int i = 0; i < shape_.in_channels * taps_; i++) {
       tap_by_tap_ ? put(i % shape_.in_channels, i / shape_.in_channels) : put(i / taps_, i % taps_);
     }
@@ -178,21 +178,21 @@ class DenseConv final : public ConvLayer {
       *begin = 0;
       *end = count;
       const auto outside = [&](int i) {
-        const int at = (position + i) * forward_.x_step + tap;
+        const int at = (position + i) * forward_.pass.x_step + tap;
         return at < 0 || at >= extent;
       };
       while (*begin < *end && outside(*begin)) ++*begin;
       while (*end > *begin && outside(*end - 1)) --*end;
     };
-    for (const PassTap& tap : forward_.taps) {
+    for (const PassTap& tap : forward_.pass.taps) {
       TapReach reach{};
-      cut(tap.ds, tile.col, tile.width, forward_.x.width, &reach.col_begin, &reach.col_end);
+      cut(tap.ds, tile.col, tile.width, forward_.pass.x.width, &reach.col_begin, &reach.col_end);
       if (choices_.wgrad.across_blocks) {
         int begin, end;
-        cut(tap.dr, tile.row, 1, forward_.x.height, &begin, &end);
+        cut(tap.dr, tile.row, 1, forward_.pass.x.height, &begin, &end);
         reach.row_end = begin < end ? tile.height : 0;
       } else {
-        cut(tap.dr, tile.row, tile.height, forward_.x.height, &reach.row_begin, &reach.row_end);
+        cut(tap.dr, tile.row, tile.height, forward_.pass.x.height, &reach.row_begin, &reach.row_end);
       }
       all.push_back(reach);
     }
@@ -215,10 +215,8 @@ class DenseConv final : public ConvLayer {
   }
 
   int64_t scratch_each() const {
-    int64_t bytes = gather_scratch(forward_, forward_tiling_, choices_.forward);
-    for (size_t p = 0; p < dgrad_tilings_.size(); p++) {
-      bytes = std::max(bytes, gather_scratch(dgrad_[p], dgrad_tilings_[p], choices_.dgrad));
-    }
+    int64_t bytes = forward_.scratch(choices_.forward);
+    for (const GatherPhase& phase : dgrad_) bytes = std::max(bytes, phase.scratch(choices_.dgrad));
     if (choices_.has_wgrad) bytes = std::max(bytes, sums_of(wgrad_parts(threads_)) * 4 * kernels_.lanes);
     return (bytes + 63) / 64 * 64;
   }
@@ -230,18 +228,16 @@ class DenseConv final : public ConvLayer {
   const DenseConvKernels& kernels_;
   int threads_, max_blocks_;
   std::shared_ptr<ConvScratch> scratch_;
-  ConvPass forward_;
-  std::vector<ConvPass> dgrad_;
+  GatherPhase forward_;
+  std::vector<GatherPhase> dgrad_;
   Layout dy_;
   ConvChoices choices_;
-  Tiling forward_tiling_, wgrad_tiling_;
-  std::vector<Tiling> dgrad_tilings_;
-  std::vector<int32_t> forward_lines_;  // prefetch_offsets
-  std::vector<std::vector<int32_t>> dgrad_lines_;
-  std::vector<DenseList> forward_lists_;  // one; empty only while choosing
-  std::vector<DenseList> dgrad_lists_;    // one a phase
-  std::vector<int32_t> offsets_;          // of wgrad: in_channels · taps byte offsets
-  std::vector<int32_t> places_;           // of each in a row of the weights
+  Tiling wgrad_tiling_;
+  std::vector<int32_t> wgrad_x_lines_, wgrad_dy_lines_;  // prefetch_offsets
+  std::vector<DenseList> forward_lists_;                 // one; empty only while choosing
+  std::vector<DenseList> dgrad_lists_;                   // one a phase
+  std::vector<int32_t> offsets_;                         // of wgrad: in_channels · taps byte offsets
+  std::vector<int32_t> places_;                          // of each in a row of the weights
   bool tap_by_tap_ = false;
 };
 
@@ -278,12 +274,9 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
       }
     });
   };
-  pack_pass(forward_, forward_lists_.front(), packed.forward.data(), row, taps_);
-  float* to = packed.dgrad.data();
-  for (size_t p = 0; p < dgrad_.size(); p++) {
-    pack_pass(dgrad_[p], dgrad_lists_[p], to, taps_, row);
-    to += phase_weights(p);
-  }
+  pack_pass(forward_.pass, forward_lists_.front(), packed.forward.data(), row, taps_);
+  for (size_t p = 0; p < dgrad_.size(); p++)
+    pack_pass(dgrad_[p].pass, dgrad_lists_[p], packed.dgrad.data(), taps_, row);
 }
 
 DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
@@ -309,11 +302,18 @@ DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
 
 void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
                       ThreadTeam& team) const {
-  const Layout& lx = forward_.x;
+  const Layout& lx = forward_.pass.x;
   const bool across = choices_.wgrad.across_blocks;
   const int64_t items = wgrad_tiling_.items(blocks);
   const int64_t row = static_cast<int64_t>(offsets_.size());
   const Parts parts = wgrad_parts(team.size());
+  const auto x_of = [&](const TileItem& tile) {
+    return reinterpret_cast<const char*>(
+        x + lx.at(tile.block, 0, tile.row * forward_.pass.x_step, tile.col * forward_.pass.x_step));
+  };
+  const auto dy_of = [&](const TileItem& tile, int output) {
+    return reinterpret_cast<const char*>(dy + dy_.at(tile.block, output, tile.row, tile.col));
+  };
   team.parallel_range(int64_t{parts.outputs} * parts.taps, [&](int64_t begin, int64_t end, int member) {
     std::vector<TapReach> reach;
     reach.reserve(taps_);
@@ -327,8 +327,8 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
       const int k0 = cut(tap_groups(), j, parts.taps, kernels_.tap_group, row);
       const int k1 = cut(tap_groups(), j + 1, parts.taps, kernels_.tap_group, row);
       DenseWgradArgs args;
-      args.x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.x_step);
-      args.x_col = int64_t{64} * forward_.x_step;
+      args.x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.pass.x_step);
+      args.x_col = int64_t{64} * forward_.pass.x_step;
       args.dy_row = 4 * (across ? dy_.block_stride : dy_.row_stride);
       args.dy_channel = 4 * dy_.channel_stride;
       args.offsets = offsets_.data() + k0;
@@ -336,15 +336,30 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
       args.outputs = o1 - o0;
       args.first_tap = k0;
       args.channels = shape_.in_channels;
+      // The input channels that these taps read.
+      const auto channel = [&](int k) { return tap_by_tap_ ? k % shape_.in_channels : k / taps_; };
+      int c0 = channel(k0), c1 = channel(k1 - 1) + 1;
+      if (tap_by_tap_ && (k1 - k0 >= shape_.in_channels || c1 <= c0)) {  // more than one tap
+        c0 = 0;
+        c1 = shape_.in_channels;
+      }
       args.sums = scratch_->member(member);
       std::memset(args.sums, 0, int64_t{args.taps} * args.outputs * kernels_.lanes * sizeof(float));
       for (int64_t t = 0; t < items; t++) {
         const TileItem tile = wgrad_tiling_.item(t, blocks);
-        args.x = reinterpret_cast<const char*>(
-            x + lx.at(tile.block, 0, tile.row * forward_.x_step, tile.col * forward_.x_step));
-        args.dy = reinterpret_cast<const char*>(dy + dy_.at(tile.block, o0, tile.row, tile.col));
+        args.x = x_of(tile);
+        args.dy = dy_of(tile, o0);
         args.height = tile.height;
         args.width = tile.width;
+        if (choices_.wgrad.prefetch && t + 1 < items) {
+          const TileItem next = wgrad_tiling_.item(t + 1, blocks);
+          args.next_x = {x_of(next) + 4 * c0 * lx.channel_stride, wgrad_x_lines_.data(),
+                         static_cast<int>(wgrad_x_lines_.size()), c1 - c0, 4 * lx.channel_stride};
+          args.next_dy = {dy_of(next, o0), wgrad_dy_lines_.data(), static_cast<int>(wgrad_dy_lines_.size()),
+                          o1 - o0, 4 * dy_.channel_stride};
+        } else {
+          args.next_x = args.next_dy = {};
+        }
         if (tap_by_tap_) reaches(tile, reach);
         args.reach = tap_by_tap_ ? reach.data() : nullptr;
         kernels_.wgrad(args);

@@ -84,9 +84,10 @@ template <int kHeight, int kWidth, int kStep>
 void gather(const DenseGatherArgs& args) {
   constexpr int64_t kTile = kHeight * kWidth;
   const int groups = (args.outputs + kOutputGroup - 1) / kOutputGroup;
+  PrefetchCursor next(args.next, groups);
   int o = 0;
   for (; o + kOutputGroup <= args.outputs; o += kOutputGroup) {
-    prefetch_share(args.next, o / kOutputGroup, groups);
+    next.step();
     if ((args.flags & kLastBlock) && (args.flags & kAddOut)) {
       for (int next = o + kOutputGroup; next < o + 2 * kOutputGroup && next < args.outputs; next++)
         prefetch_tile<kHeight, kWidth>(args.y + next * args.y_channel, args.y_row, args.y_col);
@@ -169,10 +170,17 @@ TapReach reach_of(const DenseWgradArgs& args, int k) {
   return args.reach[(args.first_tap + k) / args.channels];
 }
 
+// What the next tile reads.
+struct WgradNext {
+  PrefetchCursor x, dy;
+};
+
 // `groups` groups of kTaps taps from k on, whose x stays in L1 while the outputs' dy passes.
 template <int kTaps>
-void wgrad_taps(const DenseWgradArgs& args, int k, int groups) {
+void wgrad_taps(const DenseWgradArgs& args, int k, int groups, WgradNext& next) {
   for (int o = 0; o < args.outputs; o += kOutputGroup) {
+    next.x.step();
+    next.dy.step();
     const char* dy = args.dy + o * args.dy_channel;
     const int left = args.outputs - o;
     for (int g = 0; g < groups; g++) {
@@ -193,21 +201,25 @@ void wgrad_taps(const DenseWgradArgs& args, int k, int groups) {
 }
 
 void wgrad(const DenseWgradArgs& args) {
+  const int groups = args.taps / kTapGroup;
+  const int calls = groups > 0 ? (groups + kGroupsAtOnce - 1) / kGroupsAtOnce : 1;
+  const int steps = calls * ((args.outputs + kOutputGroup - 1) / kOutputGroup);
+  WgradNext next = {{args.next_x, steps}, {args.next_dy, steps}};
   int k = 0;
-  for (int groups = args.taps / kTapGroup; groups > 0; groups -= kGroupsAtOnce) {
-    const int now = groups < kGroupsAtOnce ? groups : kGroupsAtOnce;
-    wgrad_taps<kTapGroup>(args, k, now);
+  for (int left = groups; left > 0; left -= kGroupsAtOnce) {
+    const int now = left < kGroupsAtOnce ? left : kGroupsAtOnce;
+    wgrad_taps<kTapGroup>(args, k, now, next);
     k += now * kTapGroup;
   }
   if (kTapGroup > 4 && k + 4 <= args.taps) {
-    wgrad_taps<4>(args, k, 1);
+    wgrad_taps<4>(args, k, 1, next);
     k += 4;
   }
   if (k + 2 <= args.taps) {
-    wgrad_taps<2>(args, k, 1);
+    wgrad_taps<2>(args, k, 1, next);
     k += 2;
   }
-  if (k < args.taps) wgrad_taps<1>(args, k, 1);
+  if (k < args.taps) wgrad_taps<1>(args, k, 1, next);
 }
 
 void reduce(const float* sums, float* dw, int64_t row, const int32_t* places, int taps, int outputs,

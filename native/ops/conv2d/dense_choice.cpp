@@ -15,7 +15,7 @@ constexpr TileShape kShapes[] = {
 constexpr int kShapeCount = sizeof kShapes / sizeof *kShapes;
 constexpr int kBlockLines[] = {240, 400};
 // Positions of a wgrad tile: many pay for loading and storing the sums, few leave x of a group of taps in L1.
-constexpr int kWgradPositions[] = {64, 48, 32, 16};
+constexpr int kWgradPositions[] = {256, 128, 96, 64, 48, 32, 16};
 
 }  // namespace
 
@@ -72,6 +72,7 @@ std::vector<TileChoice> dense_wgrad_choices(const ConvPass& pass, int tap_group,
     choice.width = (pass.cols + parts - 1) / parts;
     choice.across_blocks = pass.rows * pass.cols < positions && blocks > 1;
     choice.height = std::clamp(positions / choice.width, 1, choice.across_blocks ? blocks : pass.rows);
+    choice.prefetch = (pass.x.block_stride + pass.y.block_stride) * 4 * blocks > kL2Bytes;
     const int size = choice.height * choice.width;
     const double lines = wgrad_by_tap(pass, tap_group)
                              ? tap_group * size

@@ -4,14 +4,17 @@
 
 namespace rp {
 
-DenseList::DenseList(const ConvPass& pass, const Tiling& tiling, const TileChoice& choice, int blocks)
-    : pass_(pass), channels_(choice.channels), across_blocks_(choice.across_blocks) {
-  drs_ = tap_rows(pass);
-  dss_ = tap_cols(pass);
+DenseList::DenseList(const GatherPhase& phase, const TileChoice& choice, int blocks, int64_t first_weight)
+    : pass_(phase.pass),
+      first_weight_(first_weight),
+      channels_(choice.channels),
+      across_blocks_(choice.across_blocks) {
+  drs_ = tap_rows(pass_);
+  dss_ = tap_cols(pass_);
   // Tiles of one image block; those of a smaller batch have the same columns and rows.
   const int sample = choice.across_blocks ? blocks : 1;
-  for (int64_t i = 0; i < tiling.items(sample); i++) {
-    const TileItem tile = tiling.item(i, sample);
+  for (int64_t i = 0; i < phase.tiling.items(sample); i++) {
+    const TileItem tile = phase.tiling.item(i, sample);
     const Reach tile_reach = reach(tile.row, tile.col, tile.height, tile.width);
     if (find(tile_reach) == nullptr) add(tile_reach, tile.col, tile.width);
   }

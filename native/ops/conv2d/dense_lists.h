@@ -13,14 +13,17 @@ namespace rp {
 
 class DenseList {
  public:
-  // Lists for the tiles of this tiling, over so many image blocks. The pass must outlive them.
-  DenseList(const ConvPass&, const Tiling&, const TileChoice&, int blocks);
+  // Lists for the tiles of a phase cut by this choice, over so many image blocks. The phase must outlive
+  // them. first_weight: of this phase among those of all.
+  DenseList(const GatherPhase&, const TileChoice&, int blocks, int64_t first_weight);
 
   void terms(const GatherPlace&, DenseTerms out[3]) const;
   // Weights of one output in this channel block.
   int64_t k_count(int block) const { return int64_t{channels_of(block)} * taps(); }
   // Where a channel block's weights begin.
-  int64_t weights_begin(int block) const { return int64_t{block} * channels_ * taps() * pass_.outputs(); }
+  int64_t weights_begin(int block) const {
+    return first_weight_ + int64_t{block} * channels_ * taps() * pass_.outputs();
+  }
   int blocks() const { return (pass_.inputs() + channels_ - 1) / channels_; }
   int channels() const { return channels_; }
   int64_t bytes() const;
@@ -47,6 +50,7 @@ class DenseList {
   void add(const Reach&, int col, int width);
 
   const ConvPass& pass_;
+  int64_t first_weight_;
   int channels_;
   bool across_blocks_;
   std::vector<int> drs_, dss_;  // the tap rectangle's rows and columns

@@ -56,7 +56,9 @@ class SparseConv final : public ConvLayer {
         dy_(layouts.dy) {
     choices_.has_dgrad = layouts.has_dgrad;
     choices_.has_wgrad = layouts.has_wgrad;
-    if (layouts.has_dgrad) dgrad_ = dgrad_passes(shape, layouts);
+    if (layouts.has_dgrad) {
+      for (ConvPass& pass : dgrad_passes(shape, layouts)) dgrad_.emplace_back(std::move(pass));
+    }
     if (!options.choice.empty()) {
       set_forward(mask, choice_of(options.choice, "forward"));
       if (layouts.has_wgrad) set_wgrad(choice_of(options.choice, "wgrad"));
@@ -80,11 +82,11 @@ class SparseConv final : public ConvLayer {
     });
   }
 
-  int64_t sum_rows(int blocks) const override { return forward_tiling_.items(blocks); }
+  int64_t sum_rows(int blocks) const override { return forward_.tiling.items(blocks); }
   void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
                const ConvSums* sums) const override {
-    const GatherRun run{forward_, forward_tiling_, choices_.forward, 1, forward_lines_, x, y, blocks, sums};
-    gather(run, list_, static_cast<const SparseWeights&>(weights).values.data(), add, team);
+    const float* values = static_cast<const SparseWeights&>(weights).values.data();
+    gather({&forward_, 1, choices_.forward, 1, x, y, blocks, sums}, &list_, values, add, team);
   }
 
   void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add,
@@ -92,29 +94,23 @@ class SparseConv final : public ConvLayer {
     // The weights in the lists' order: once a pass, while every list is walked once a tile.
     const float* stream = static_cast<const SparseWeights&>(weights).values.data();
     float* values = scratch_->common();
-    for (size_t p = 0; p < dgrad_.size(); p++) {
-      const SparseList& list = dgrad_lists_[p];
-      if (add && list.empty()) continue;
-      team.parallel_range(list.nnz(), [&](int64_t begin, int64_t end, int) {
-        for (int64_t j = begin; j < end; j++) values[j] = stream[list.index[j]];
-      });
-      const GatherRun run{dgrad_[p], dgrad_tilings_[p], choices_.dgrad, 1, dgrad_lines_[p], dy, dx, blocks,
-                          nullptr};
-      gather(run, list, values, add, team);
-    }
+    team.parallel_range(dgrad_index_.size(), [&](int64_t begin, int64_t end, int) {
+      for (int64_t j = begin; j < end; j++) values[j] = stream[dgrad_index_[j]];
+    });
+    const int phases = static_cast<int>(dgrad_.size());
+    gather({dgrad_.data(), phases, choices_.dgrad, 1, dy, dx, blocks, nullptr}, dgrad_lists_.data(), values,
+           add, team);
   }
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
              ThreadTeam& team) const override;
 
   int64_t index_bytes() const override {
-    int64_t bytes = list_.bytes() + forward_tiling_.bytes() + wgrad_tiling_.bytes() +
-                    static_cast<int64_t>(4 * row_starts_.capacity());
-    bytes += 4 * static_cast<int64_t>(forward_lines_.capacity() + wgrad_lines_.capacity());
-    for (const std::vector<int32_t>& lines : dgrad_lines_)
-      bytes += 4 * static_cast<int64_t>(lines.capacity());
+    int64_t bytes = list_.bytes() + forward_.bytes() + wgrad_tiling_.bytes();
+    bytes +=
+        4 * static_cast<int64_t>(row_starts_.capacity() + wgrad_lines_.capacity() + dgrad_index_.capacity());
     for (const SparseList& list : dgrad_lists_) bytes += list.bytes();
-    for (const Tiling& tiling : dgrad_tilings_) bytes += tiling.bytes();
+    for (const GatherPhase& phase : dgrad_) bytes += phase.bytes();
     return bytes;
   }
   int64_t weights_bytes() const override { return 4 * nnz_; }
@@ -123,13 +119,17 @@ class SparseConv final : public ConvLayer {
   std::string kernel() const override { return std::string("sparse_conv2d_") + isa_name(isa_); }
 
  private:
-  void gather(const GatherRun& run, const SparseList& list, const float* values, bool add,
+  // lists: one a phase, and each phase's values from its list's `first` on.
+  void gather(const GatherRun& run, const SparseList* lists, const float* values, bool add,
               ThreadTeam& team) const {
     // Non-temporal stores of half lines would be slower than plain ones.
     const uint32_t out = add                                                      ? kAddOut
                          : run.choice.stream && kernels_.lanes == kImagesPerBlock ? kStreamOut
                                                                                   : 0;
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
+      const SparseList& list = lists[place.phase];
+      if (add && list.empty()) return;
+      const ConvPass& pass = run.phases[place.phase].pass;
       SparseGatherArgs args;
       args.x = place.x;
       args.x_row = place.x_row;
@@ -139,17 +139,17 @@ class SparseConv final : public ConvLayer {
       args.y_channel = place.y_channel;
       args.ends = list.ends_of(place.channel_block) + place.output;
       args.splits = list.splits_of(place.channel_block) + int64_t{place.output} * 2;
-      const RowCuts cuts = row_cuts(list, run.pass, run.choice, place.row, place.height);
+      const RowCuts cuts = row_cuts(list, pass, run.choice, place.row, place.height);
       args.above = cuts.above;
       args.below = cuts.below;
       args.list = list.list.data();
-      args.weights = values;
+      args.weights = values + list.first;
       args.partial = place.partial;
       args.next = place.next;
       args.sums = place.sums;
       args.outputs = place.outputs;
       args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
-      kernels_.gather(place.height, place.width, run.pass.x_step)(args);
+      kernels_.gather(place.height, place.width, pass.x_step)(args);
     });
   }
 
@@ -159,21 +159,20 @@ class SparseConv final : public ConvLayer {
   void set_forward(const MaskView& mask, TileChoice choice) {
     choice.channels = std::min(choice.channels, shape_.in_channels);
     choices_.forward = choice;
-    forward_tiling_ = Tiling(forward_.rows, forward_.cols, choice, has_gather(kernels_, forward_.x_step));
-    forward_lines_ = prefetch_offsets(forward_, choice);
-    list_ = forward_list(shape_, mask, forward_, choice.channels, &row_starts_);
+    forward_.cut(choice, has_gather(kernels_, forward_.pass.x_step));
+    list_ = forward_list(shape_, mask, forward_.pass, choice.channels, &row_starts_);
   }
 
   void set_dgrad(const MaskView& mask, TileChoice choice) {
     choice.channels = std::min(choice.channels, shape_.out_channels);
     choices_.dgrad = choice;
-    dgrad_tilings_.clear();
-    dgrad_lines_.clear();
-    for (const ConvPass& pass : dgrad_) {
-      dgrad_tilings_.emplace_back(pass.rows, pass.cols, choice, has_gather(kernels_, 1));
-      dgrad_lines_.push_back(prefetch_offsets(pass, choice));
+    std::vector<const ConvPass*> passes;
+    for (GatherPhase& phase : dgrad_) {
+      phase.cut(choice, has_gather(kernels_, 1));
+      passes.push_back(&phase.pass);
     }
-    dgrad_lists_ = dgrad_lists(shape_, mask, dgrad_, choice.channels, stream_order(list_, nnz_));
+    dgrad_lists_ =
+        dgrad_lists(shape_, mask, passes, choice.channels, stream_order(list_, nnz_), &dgrad_index_);
   }
 
   void set_wgrad(TileChoice choice) {
@@ -183,8 +182,9 @@ class SparseConv final : public ConvLayer {
            list_.channels);
     }
     choices_.wgrad = choice;
-    wgrad_lines_ = prefetch_offsets(forward_, choice);
-    wgrad_tiling_ = Tiling(forward_.rows, forward_.cols, choice, has_wgrad(kernels_, forward_.x_step));
+    wgrad_lines_ = prefetch_offsets(forward_.pass, choice);
+    wgrad_tiling_ =
+        Tiling(forward_.pass.rows, forward_.pass.cols, choice, has_wgrad(kernels_, forward_.pass.x_step));
     longest_ = 0;
     for (int b = 0; b < list_.blocks; b++) {
       for (int o = 0; o < list_.outputs; o++)
@@ -195,7 +195,7 @@ class SparseConv final : public ConvLayer {
     // equal.
     const double per_pair =
         std::max(1e-6, static_cast<double>(nnz_) / shape_.out_channels / shape_.in_channels);
-    const double halo = static_cast<double>(lines_of(forward_, choice)) / (choice.height * choice.width);
+    const double halo = static_cast<double>(lines_of(forward_.pass, choice)) / (choice.height * choice.width);
     const double pairs = static_cast<double>(sums_capacity()) / per_pair;
     const double balanced = std::sqrt(pairs * halo);
     wgrad_outputs_ = static_cast<int>(std::clamp(balanced, 16.0, 1e6));
@@ -203,21 +203,15 @@ class SparseConv final : public ConvLayer {
 
   void choose(const MaskView&, const ConvLayouts&, int blocks);
 
-  int64_t common_bytes() const {
-    int64_t most = 0;
-    for (const SparseList& list : dgrad_lists_) most = std::max<int64_t>(most, list.nnz());
-    return (4 * most + 63) / 64 * 64;
-  }
+  int64_t common_bytes() const { return (4 * static_cast<int64_t>(dgrad_index_.size()) + 63) / 64 * 64; }
 
   int64_t sums_capacity() const {  // nonzeros whose sums are held at once
     return std::max<int64_t>(kSumBytes / (4 * kernels_.lanes), longest_);
   }
 
   int64_t scratch_each() const {
-    int64_t bytes = gather_scratch(forward_, forward_tiling_, choices_.forward);
-    for (size_t p = 0; p < dgrad_tilings_.size(); p++) {
-      bytes = std::max(bytes, gather_scratch(dgrad_[p], dgrad_tilings_[p], choices_.dgrad));
-    }
+    int64_t bytes = forward_.scratch(choices_.forward);
+    for (const GatherPhase& phase : dgrad_) bytes = std::max(bytes, phase.scratch(choices_.dgrad));
     if (choices_.has_wgrad) {
       const int64_t sums = std::min(sums_capacity(), nnz_) * 4 * kernels_.lanes;
       bytes = std::max(bytes, sums + 4 * int64_t{shape_.out_channels});
@@ -231,19 +225,18 @@ class SparseConv final : public ConvLayer {
   const SparseConvKernels& kernels_;
   int threads_;
   std::shared_ptr<ConvScratch> scratch_;
-  ConvPass forward_;
-  std::vector<ConvPass> dgrad_;
+  GatherPhase forward_;
+  std::vector<GatherPhase> dgrad_;
   Layout dy_;
   ConvChoices choices_;
   SparseList list_;
-  std::vector<int32_t> row_starts_;  // out_channels + 1, packed order
-  std::vector<SparseList> dgrad_lists_;
-  Tiling forward_tiling_, wgrad_tiling_;
-  std::vector<int32_t> forward_lines_, wgrad_lines_;  // prefetch_offsets
-  std::vector<std::vector<int32_t>> dgrad_lines_;
-  std::vector<Tiling> dgrad_tilings_;
-  int32_t longest_ = 0;    // nonzeros of one output in one block, at most
-  int wgrad_outputs_ = 1;  // outputs whose sums are held together
+  std::vector<int32_t> row_starts_;      // out_channels + 1, packed order
+  std::vector<SparseList> dgrad_lists_;  // one a phase
+  std::vector<int32_t> dgrad_index_;     // of their nonzeros, the place in the forward list
+  Tiling wgrad_tiling_;
+  std::vector<int32_t> wgrad_lines_;  // prefetch_offsets
+  int32_t longest_ = 0;               // nonzeros of one output in one block, at most
+  int wgrad_outputs_ = 1;             // outputs whose sums are held together
 };
 
 void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
@@ -277,14 +270,14 @@ void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, b
 // Outputs [begin, end), channel blocks in groups whose sums fit.
 void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int blocks, bool add, int begin,
                                int end, float* sums, int32_t* cursors) const {
-  const Layout& lx = forward_.x;
+  const Layout& lx = forward_.pass.x;
   const bool across = choices_.wgrad.across_blocks;
-  const int64_t x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.x_step);
+  const int64_t x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.pass.x_step);
   const int64_t dy_row = 4 * (across ? dy_.block_stride : dy_.row_stride);
   const int64_t items = wgrad_tiling_.items(blocks);
   const auto count = [&](int b) { return list_.ends_of(b)[end] - list_.ends_of(b)[begin]; };
   const auto x_of = [&](const TileItem& tile) {
-    return x + lx.at(tile.block, 0, tile.row * forward_.x_step, tile.col * forward_.x_step);
+    return x + lx.at(tile.block, 0, tile.row * forward_.pass.x_step, tile.col * forward_.pass.x_step);
   };
   std::copy(row_starts_.begin() + begin, row_starts_.begin() + end, cursors);
 
@@ -297,14 +290,14 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
       const TileItem tile = wgrad_tiling_.item(i, blocks);
       const bool prefetch = choices_.wgrad.prefetch && i + 1 < items;
       const TileItem next = prefetch ? wgrad_tiling_.item(i + 1, blocks) : tile;
-      const SparseWgrad kernel = kernels_.wgrad(tile.height, tile.width, forward_.x_step);
+      const SparseWgrad kernel = kernels_.wgrad(tile.height, tile.width, forward_.pass.x_step);
       SparseWgradArgs args{};
       args.x_row = x_row;
       args.dy = reinterpret_cast<const char*>(dy + dy_.at(tile.block, begin, tile.row, tile.col));
       args.dy_row = dy_row;
       args.dy_channel = dy_.channel_stride * 4;
       args.list = list_.list.data();
-      const RowCuts cuts = row_cuts(list_, forward_, choices_.wgrad, tile.row, tile.height);
+      const RowCuts cuts = row_cuts(list_, forward_.pass, choices_.wgrad, tile.row, tile.height);
       args.above = cuts.above;
       args.below = cuts.below;
       args.outputs = end - begin;

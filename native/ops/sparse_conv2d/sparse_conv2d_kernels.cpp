@@ -52,11 +52,12 @@ void gather(const SparseGatherArgs& args) {
   const float* weights = args.weights;
   const int64_t x_row = args.x_row, y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
   char* y = args.y;
+  PrefetchCursor next(args.next, args.outputs);
   for (int o = 0; o < args.outputs; o++) {
     const int32_t begin = args.ends[o], end = args.ends[o + 1];
     const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * o] : begin;
     const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * o + 1] : end;
-    prefetch_share(args.next, o, args.outputs);
+    next.step();
     if (last && (flags & kAddOut) && o + kAddAhead < args.outputs)
       prefetch_tile<kHeight, kWidth>(y + (o + kAddAhead) * y_channel, y_row, y_col);
     if (begin == end && !first && !last) continue;
@@ -152,11 +153,12 @@ RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const in
 template <int kHeight, int kWidth, int kStep>
 void wgrad(const SparseWgradArgs& args) {
   float* first_sum = args.sums;
+  PrefetchCursor next(args.next, args.outputs);
   for (int o = 0; o < args.outputs; o++) {
     const int32_t begin = args.ends[o], end = args.ends[o + 1];
     const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * o] : begin;
     const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * o + 1] : end;
-    prefetch_share(args.next, o, args.outputs);
+    next.step();
     if (args.next_dy != nullptr) {
       const char* row = args.next_dy + o * args.dy_channel;
       for (int h = 0; h < kHeight; h++, row += args.dy_row) {

@@ -147,34 +147,37 @@ SparseList forward_list(const ConvShape& s, const MaskView& mask, const ConvPass
 }
 
 std::vector<SparseList> dgrad_lists(const ConvShape& s, const MaskView& mask,
-                                    const std::vector<ConvPass>& passes, int channels,
-                                    const std::vector<int32_t>& stream_order) {
-  // tap -> its phase and its place there
-  std::vector<int> phase_of(s.kernel_h * s.kernel_w, -1), place_of(s.kernel_h * s.kernel_w, 0);
+                                    const std::vector<const ConvPass*>& phases, int channels,
+                                    const std::vector<int32_t>& stream_order,
+                                    std::vector<int32_t>* stream_index) {
+  struct Place {
+    int phase = -1;  // -1: a phase without positions, as the map is smaller than the stride
+    const PassTap* tap = nullptr;
+  };
+  std::vector<Place> places(s.kernel_h * s.kernel_w);
   std::vector<ListBuilder> builders;
-  for (size_t p = 0; p < passes.size(); p++) {
-    for (size_t t = 0; t < passes[p].taps.size(); t++) {
-      phase_of[passes[p].taps[t].index] = static_cast<int>(p);
-      place_of[passes[p].taps[t].index] = static_cast<int>(t);
-    }
-    builders.emplace_back(passes[p], channels);
+  for (size_t p = 0; p < phases.size(); p++) {
+    for (const PassTap& tap : phases[p]->taps) places[tap.index] = {static_cast<int>(p), &tap};
+    builders.emplace_back(*phases[p], channels);
   }
   // For a pass, the layer's outputs are inputs.
-  const auto tap_of = [&](int t) -> const PassTap& { return passes[phase_of[t]].taps[place_of[t]]; };
   for_each_kept(s, mask, [&](int o, int c, int t) {
-    if (phase_of[t] >= 0) builders[phase_of[t]].count(c, o, tap_of(t));
+    if (places[t].phase >= 0) builders[places[t].phase].count(c, o, *places[t].tap);
   });
+  int32_t total = 0;
   for (ListBuilder& builder : builders) {
     builder.counted();
-    builder.list().index.resize(builder.list().nnz());
+    builder.list().first = total;
+    total += builder.list().nnz();
   }
-  const int32_t* index = stream_order.data();
+  stream_index->assign(total, 0);
+  const int32_t* stream = stream_order.data();
   for_each_kept(s, mask, [&](int o, int c, int t) {
-    const int32_t stream = *index++;
-    const int phase = phase_of[t];
-    if (phase < 0) return;  // a phase without positions: the map is smaller than the stride
-    const int32_t at = builders[phase].place(c, o, tap_of(t));
-    builders[phase].list().index[at] = stream;
+    const int32_t from = *stream++;
+    if (places[t].phase < 0) return;
+    ListBuilder& builder = builders[places[t].phase];
+    const int32_t at = builder.place(c, o, *places[t].tap);
+    (*stream_index)[builder.list().first + at] = from;
   });
   std::vector<SparseList> lists;
   for (ListBuilder& builder : builders) lists.push_back(builder.take());

@@ -28,7 +28,7 @@ struct SparseList {
   // nnz offsets in bytes, multiples of a line. The two lowest bits of an output's and block's e-th entry hold
   // the kind of its e-th nonzero in packed order.
   std::vector<int32_t> list;
-  std::vector<int32_t> index;  // dgrad: of each nonzero in stream order
+  int32_t first = 0;  // dgrad: nonzeros of the phases before
 
   const int32_t* ends_of(int block) const { return ends.data() + int64_t{block} * (outputs + 1); }
   const uint8_t* splits_of(int block) const {
@@ -37,7 +37,7 @@ struct SparseList {
   int32_t nnz() const { return ends.back(); }
   bool empty() const { return nnz() == 0; }
   int64_t bytes() const {
-    return 4 * static_cast<int64_t>(ends.capacity() + list.capacity() + index.capacity()) +
+    return 4 * static_cast<int64_t>(ends.capacity() + list.capacity()) +
            static_cast<int64_t>(splits.capacity());
   }
 
@@ -61,8 +61,11 @@ bool has_row_kinds(const ConvPass&);
 // row_starts: outputs + 1 positions in packed order.
 SparseList forward_list(const ConvShape&, const MaskView&, const ConvPass&, int channels,
                         std::vector<int32_t>* row_starts);
-std::vector<SparseList> dgrad_lists(const ConvShape&, const MaskView&, const std::vector<ConvPass>&,
-                                    int channels, const std::vector<int32_t>& stream_order);
+// One a phase. stream_index: the place in the forward list of each of their nonzeros, phase after phase.
+std::vector<SparseList> dgrad_lists(const ConvShape&, const MaskView&,
+                                    const std::vector<const ConvPass*>& phases, int channels,
+                                    const std::vector<int32_t>& stream_order,
+                                    std::vector<int32_t>* stream_index);
 // The place in the forward list of each nonzero, in packed order.
 std::vector<int32_t> stream_order(const SparseList& forward, int64_t nnz);
 
