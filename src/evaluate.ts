@@ -66,8 +66,10 @@ export async function evaluateCheckpoint(
   const { dataset } = await openData(config, { dataset: own, model: modelOf(graph.name, graph) });
   onNotice?.(dataset.description);
   const { device: engine, threads, pin } = config;
+  // The run's choices: the same sums in the same order, to the last digit.
+  const { plan } = checkpoint;
   const sessionOptions = (batchSize: number): SessionOptions => ({
-    ...{ graph, masks, engine, threads, pin, batchSize, programs: ['eval'] },
+    ...{ graph, masks, engine, threads, pin, batchSize, plan, programs: ['eval'] },
   });
   const wanted = { batchSize: config.batchSize, accumulate: 1 };
   const bytesOf = (n: number) => planMemory(sessionOptions(n)).total;

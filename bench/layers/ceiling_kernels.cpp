@@ -48,10 +48,32 @@ double load_fma(int64_t rounds, const float* x, const float* w, float* sink) {
   return operations;
 }
 
+constexpr int kUnrolled = 64 / kLanes;  // vectors of four lines
+
+void read(const float* from, int64_t floats, float* sink) {
+  Vec sums[kUnrolled];
+  for (int t = 0; t < kUnrolled; t++) sums[t] = zero();
+  for (const float* end = from + floats; from < end; from += 64) {
+#pragma GCC unroll 16
+    for (int t = 0; t < kUnrolled; t++) sums[t] = sums[t] + load(from + t * kLanes);
+  }
+  Vec total = zero();
+  for (int t = 0; t < kUnrolled; t++) total = total + sums[t];
+  *sink += horizontal_sum(total);
+}
+
+void copy(const float* from, float* to, int64_t floats) {
+  for (const float* end = from + floats; from < end; from += 64, to += 64) {
+#pragma GCC unroll 16
+    for (int t = 0; t < kUnrolled; t++) stream(to + t * kLanes, load(from + t * kLanes));
+  }
+  stream_fence();
+}
+
 }  // namespace
 
 const CeilingKernels& ceiling_kernels() {
-  static const CeilingKernels table = {fma, load_fma};
+  static const CeilingKernels table = {fma, load_fma, read, copy};
   return table;
 }
 

@@ -3,9 +3,12 @@
 #include <time.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <memory>
 #include <vector>
 
 #include "cpu/threads.h"
+#include "ops/conv_scratch.h"
 
 namespace rp_bench {
 namespace {
@@ -16,9 +19,16 @@ double now() {
   return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
+constexpr int64_t kMemoryBytes = 256 << 20;  // far more than any cache, for each of two arrays
+
 struct alignas(64) Operands {
   float x[4096], w[16], sink;
 };
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+using Pages = std::unique_ptr<void, Free>;
 
 }  // namespace
 
@@ -35,18 +45,31 @@ Ceilings measure_ceilings(int threads) {
   const auto best = [&](auto run) {
     double highest = 0;
     for (int attempt = 0; attempt < 12; attempt++) {
-      std::vector<double> operations(team.size());
+      std::vector<double> amounts(team.size());
       const double start = now();
-      team.parallel([&](int member) { operations[member] = run(operands[member]); });
+      team.parallel([&](int member) { amounts[member] = run(operands[member], member); });
       double total = 0;
-      for (double count : operations) total += count;
+      for (double amount : amounts) total += amount;
       highest = std::max(highest, total / (now() - start) * 1e-9);
     }
     return highest;
   };
   Ceilings ceilings;
-  ceilings.fma = best([&](Operands& o) { return kernels.fma(4000000, &o.sink); });
-  ceilings.load_fma = best([&](Operands& o) { return kernels.load_fma(200000, o.x, o.w, &o.sink); });
+  ceilings.fma = best([&](Operands& o, int) { return kernels.fma(4000000, &o.sink); });
+  ceilings.load_fma = best([&](Operands& o, int) { return kernels.load_fma(200000, o.x, o.w, &o.sink); });
+  const Pages from(rp::allocate_pages(kMemoryBytes)), to(rp::allocate_pages(kMemoryBytes));
+  const int64_t floats = kMemoryBytes / 4 / team.size() / 64 * 64;  // of one member
+  const auto share = [&](const Pages& pages, int member) {
+    return static_cast<float*>(pages.get()) + member * floats;
+  };
+  ceilings.read = best([&](Operands& o, int member) {
+    kernels.read(share(from, member), floats, &o.sink);
+    return 4.0 * floats;
+  });
+  ceilings.copy = best([&](Operands&, int member) {
+    kernels.copy(share(from, member), share(to, member), floats);
+    return 8.0 * floats;
+  });
   return ceilings;
 }
 

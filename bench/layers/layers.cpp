@@ -234,6 +234,43 @@ double verify(const Layer& layer, const Case& c, Tensor& x, Tensor& y, Tensor& d
   return worst;
 }
 
+// The least time that the measured ceilings leave a pass: for its multiply-adds (of kept weights with positions
+// inside the map), and for its activations once from and to memory.
+struct Bound {
+  double compute, memory;  // milliseconds
+};
+
+enum Pass { kForward, kDgrad, kWgrad };
+
+Bound bound_of(const Layer& layer, const Case& c, bool dense, Pass pass, const rp_bench::Ceilings& ceilings) {
+  const ConvShape& s = layer.shape;
+  // Output positions from which a kernel row (column) lies inside the map.
+  const auto inside = [&](int tap, int in, int out) {
+    int count = 0;
+    for (int p = 0; p < out; p++) {
+      const int at = p * s.stride + tap - s.padding;
+      count += at >= 0 && at < in;
+    }
+    return count;
+  };
+  double macs = 0;
+  const int taps = s.kernel_h * s.kernel_w;
+  std::vector<int64_t> kept(taps);
+  for (const int64_t flat : c.kept) kept[flat % taps]++;
+  for (int t = 0; t < taps; t++) {
+    macs += double(kept[t]) * inside(t / s.kernel_w, s.in_height, s.out_height()) *
+            inside(t % s.kernel_w, s.in_width, s.out_width());
+  }
+  macs *= layer.images;
+  // A kernel smaller than its stride leaves out rows and columns of x; dgrad writes them all the same.
+  const double rows = pass == kDgrad ? 1 : double(std::min(s.kernel_h, s.stride)) / s.stride;
+  const double cols = pass == kDgrad ? 1 : double(std::min(s.kernel_w, s.stride)) / s.stride;
+  const double x = 4.0 * layer.images * s.in_channels * s.in_height * s.in_width * rows * cols;
+  const double y = 4.0 * layer.images * s.out_channels * s.out_height() * s.out_width();
+  const double stream = pass == kWgrad ? ceilings.read : ceilings.copy;
+  return {2e-6 * macs / (dense ? ceilings.fma : ceilings.load_fma), 1e-6 * (x + y) / stream};
+}
+
 void bench(const Layer& layer, double sparsity, int repetitions, bool measure, const std::string& choice,
            const rp_bench::Ceilings& ceilings, rp::ThreadTeam& team) {
   const ConvShape& s = layer.shape;
@@ -302,14 +339,16 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
   for (int pass = 0; pass < 3; pass++) {
     const Timing mine = summarise(seconds[0][pass]), dense = summarise(seconds[1][pass]);
     const double gflops = 2e-6 * macs / mine.median;
+    const Bound bound = bound_of(layer, c, sparsity == 0, static_cast<Pass>(pass), ceilings);
     total[0] += mine.median;
     total[1] += dense.median;
     std::printf(
         ",\"%s\":{\"ms\":%.4g,\"ms_quartiles\":[%.4g,%.4g],\"onednn_ms\":%.4g,\"onednn_quartiles\":[%.4g,%."
         "4g],"
-        "\"gflops\":%.4g,\"of_load_fma\":%.3g,\"of_fma\":%.3g,\"speedup\":%.4g}",
+        "\"gflops\":%.4g,\"bound\":\"%s\",\"of_bound\":%.3g,\"speedup\":%.4g}",
         passes[pass], mine.median, mine.low, mine.high, dense.median, dense.low, dense.high, gflops,
-        gflops / ceilings.load_fma, gflops / ceilings.fma, dense.median / mine.median);
+        bound.memory > bound.compute ? "memory" : "compute",
+        std::max(bound.memory, bound.compute) / mine.median, dense.median / mine.median);
   }
   std::printf(",\"speedup\":%.4g,\"onednn\":\"%s\"}\n", total[1] / total[0],
               rp_bench::OneDnnPeer::version().c_str());
@@ -359,8 +398,10 @@ int main(int argc, char** argv) {
   const std::vector<int> cores = rp::allowed_cores();
   rp::ThreadTeam team(threads, true);
   pin_openmp(team.size(), cores);
-  std::printf("{\"ceilings\":{\"isa\":\"%s\",\"threads\":%d,\"fma_gflops\":%.4g,\"load_fma_gflops\":%.4g}}\n",
-              rp::isa_name(rp::cpu_isa()), team.size(), ceilings.fma, ceilings.load_fma);
+  std::printf(
+      "{\"ceilings\":{\"isa\":\"%s\",\"threads\":%d,\"fma_gflops\":%.4g,\"load_fma_gflops\":%.4g,"
+      "\"read_gbs\":%.4g,\"copy_gbs\":%.4g}}\n",
+      rp::isa_name(rp::cpu_isa()), team.size(), ceilings.fma, ceilings.load_fma, ceilings.read, ceilings.copy);
   std::fflush(stdout);
   for (const Layer& layer : read_shapes(shapes)) {
     if (layer.name.find(filter) == std::string::npos) continue;

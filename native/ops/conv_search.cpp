@@ -19,9 +19,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kPassSeconds = 0.4;    // a pass's search ends after this, whatever is left
-constexpr size_t kCandidates = 24;      // tiles timed at most
-constexpr size_t kFinalists = 3;        // of these, with each memory hint
+constexpr double kPassSeconds = 0.4;  // either half of a pass's search ends after this, whatever is left
+constexpr size_t kCandidates = 24;    // tiles timed at most
+constexpr size_t kFinalists = 4;      // of these, with each memory hint
+constexpr int kFinalRounds = 6;
 constexpr size_t kWgradCandidates = 8;  // for each of so many channel blocks that suit forward
 constexpr size_t kChannelBlocks = 3;
 constexpr double kThreadMacs = 0.25e9;  // useful multiply-adds a thread and run: a few milliseconds
@@ -163,21 +164,26 @@ class LayerSearch {
     return timed;
   }
 
-  // The best of the first few, with each memory hint.
-  Timed finals(const std::vector<Timed>& ranked, bool stores, Clock::time_point begin,
+  // The best of the first few, with each memory hint. They take turns: what else the machine does while they
+  // run hits all of them.
+  Timed finals(const std::vector<Timed>& ranked, bool stores,
                const std::function<double(const TileChoice&, int)>& time_one) {
-    Timed best = ranked.front();
+    std::vector<Timed> entrants;
     for (size_t i = 0; i < ranked.size() && i < kFinalists; i++) {
       for (int hints = 0; hints < (stores ? 4 : 2); hints++) {
-        if (seconds_since(begin) > 2 * kPassSeconds) return best;
-        TileChoice tile = ranked[i].choice;
-        tile.prefetch = (hints & 1) != 0;
-        if (stores) tile.stream = (hints & 2) != 0;
-        const double seconds = time_one(tile, 3);
-        if (seconds < best.seconds) best = {tile, seconds};
+        entrants.push_back({ranked[i].choice, 1e30});
+        entrants.back().choice.prefetch = (hints & 1) != 0;
+        if (stores) entrants.back().choice.stream = (hints & 2) != 0;
       }
     }
-    return best;
+    const Clock::time_point begin = Clock::now();
+    for (int round = 0; round < kFinalRounds; round++) {
+      for (Timed& entrant : entrants) {
+        if (seconds_since(begin) > kPassSeconds) break;
+        entrant.seconds = std::min(entrant.seconds, time_one(entrant.choice, 1));
+      }
+    }
+    return *std::min_element(entrants.begin(), entrants.end(), faster);
   }
 
   // Wgrad of a sparse layer walks forward's list, so the two share a channel block: chosen for the least sum.
@@ -195,7 +201,7 @@ class LayerSearch {
     const std::vector<Timed> ranked =
         time_all(candidates(ConvPassKind::forward), kCandidates, begin, forward);
     if (!choices_.has_wgrad) {
-      set_forward(finals(ranked, true, begin, forward));
+      set_forward(finals(ranked, true, forward));
       return;
     }
     const Activation dy(layouts_.dy, blocks_);
@@ -219,7 +225,7 @@ class LayerSearch {
       if (!known && forwards.size() < (joint ? kChannelBlocks : 1)) forwards.push_back(timed);
     }
     double least = 1e30;
-    Timed best_forward{}, best_wgrad{};
+    Timed best_forward{};
     std::vector<Timed> best_wgrads;
     begin = Clock::now();
     for (const Timed& timed : forwards) {
@@ -236,10 +242,9 @@ class LayerSearch {
     for (const Timed& timed : ranked) {
       if (!joint || timed.choice.channels == best_forward.choice.channels) same_block.push_back(timed);
     }
-    set_forward(finals(same_block, true, Clock::now(), forward));
+    set_forward(finals(same_block, true, forward));
     list = choices_.forward;
-    best_wgrad =
-        mask_.bits == nullptr ? best_wgrads.front() : finals(best_wgrads, false, Clock::now(), wgrad);
+    const Timed best_wgrad = finals(best_wgrads, false, wgrad);
     choices_.wgrad = best_wgrad.choice;
     wgrad_seconds_ = best_wgrad.seconds;
   }
@@ -261,7 +266,7 @@ class LayerSearch {
       });
     };
     const Timed best =
-        finals(time_all(candidates(ConvPassKind::dgrad), kCandidates, begin, dgrad), true, begin, dgrad);
+        finals(time_all(candidates(ConvPassKind::dgrad), kCandidates, begin, dgrad), true, dgrad);
     choices_.dgrad = best.choice;
     dgrad_seconds_ = best.seconds;
   }

@@ -11,9 +11,10 @@ export interface PassTiming {
   readonly onednn_quartiles: readonly [number, number];
   /** Useful: multiply-adds of kept weights only. */
   readonly gflops: number;
-  /** Shares of the machine's measured ceilings. */
-  readonly of_load_fma: number;
-  readonly of_fma: number;
+  /** Which ceiling leaves the pass the longer time: load-FMA (FMA where dense), or memory. */
+  readonly bound: 'compute' | 'memory';
+  /** That time ÷ the time taken. */
+  readonly of_bound: number;
   readonly speedup: number;
 }
 
@@ -42,6 +43,9 @@ export interface Ceilings {
   readonly threads: number;
   readonly fma_gflops: number;
   readonly load_fma_gflops: number;
+  /** Bytes read from memory; bytes read and written past the caches. */
+  readonly read_gbs: number;
+  readonly copy_gbs: number;
 }
 
 export interface LayerClass {

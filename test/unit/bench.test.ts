@@ -15,8 +15,8 @@ const pass: PassTiming = {
   onednn_ms: 2,
   onednn_quartiles: [1.9, 2.1],
   gflops: 50,
-  of_load_fma: 0.5,
-  of_fma: 0.4,
+  bound: 'compute',
+  of_bound: 0.5,
   speedup: 2,
 };
 
@@ -192,7 +192,14 @@ describe('results', () => {
       git: null,
     },
     commands: { train: 'npm run bench', layers: 'npm run bench' },
-    ceilings: { isa: 'avx512', threads: 2, fma_gflops: 230, load_fma_gflops: 204 },
+    ceilings: {
+      isa: 'avx512',
+      threads: 2,
+      fma_gflops: 230,
+      load_fma_gflops: 204,
+      read_gbs: 40,
+      copy_gbs: 30,
+    },
     layers: [timing('vgg.3x3.256', [256, 256, 8, 8, 3, 3, 1, 1], 0.9, 4)],
     train: [
       {

@@ -17,7 +17,8 @@ namespace rp {
 namespace {
 
 constexpr int64_t kSumBytes = 512 << 10;  // partial sums that stay in L2 (1 MiB a core)
-constexpr int64_t kFewestSums = 512;      // a part is not cut smaller than this to feed more threads
+constexpr int64_t kFewestSums = 512;      // a part is not cut smaller than this to even out threads,
+constexpr int64_t kFewestOfThread = 64;   // nor than this to give each thread one
 
 class DenseWeights final : public ConvWeights {
  public:
@@ -83,7 +84,8 @@ class DenseConv final : public ConvLayer {
   int64_t index_bytes() const override {
     int64_t bytes = forward_.bytes() + wgrad_tiling_.bytes() +
                     4 * static_cast<int64_t>(offsets_.capacity() + places_.capacity() +
-                                             wgrad_x_lines_.capacity() + wgrad_dy_lines_.capacity());
+                                             wgrad_x_lines_.capacity() + wgrad_dy_lines_.capacity()) +
+                    static_cast<int64_t>(reaches_.capacity() * sizeof(TapReach));
     for (const DenseList& list : forward_lists_) bytes += list.bytes();
     for (const DenseList& list : dgrad_lists_) bytes += list.bytes();
     for (const GatherPhase& phase : dgrad_) bytes += phase.bytes();
@@ -169,11 +171,14 @@ class DenseConv final : public ConvLayer {
     for (int i = 0; i < shape_.in_channels * taps_; i++) {
       tap_by_tap_ ? put(i % shape_.in_channels, i / shape_.in_channels) : put(i / taps_, i % taps_);
     }
+    reaches_.clear();
+    if (!tap_by_tap_) return;
+    const int group = choice.across_blocks ? choice.height : 1;  // of image blocks
+    for (int64_t t = 0; t < wgrad_tiling_.tiles(); t++) add_reaches(wgrad_tiling_.item(t, group));
   }
 
-  // Of each tap, in a tile of wgrad; `all` is made room for once.
-  void reaches(const TileItem& tile, std::vector<TapReach>& all) const {
-    all.clear();
+  // Of each tap, in a tile of wgrad.
+  void add_reaches(const TileItem& tile) {
     const auto cut = [&](int tap, int position, int count, int extent, int* begin, int* end) {
       *begin = 0;
       *end = count;
@@ -194,7 +199,7 @@ class DenseConv final : public ConvLayer {
       } else {
         cut(tap.dr, tile.row, tile.height, forward_.pass.x.height, &reach.row_begin, &reach.row_end);
       }
-      all.push_back(reach);
+      reaches_.push_back(reach);
     }
   }
 
@@ -239,6 +244,7 @@ class DenseConv final : public ConvLayer {
   std::vector<int32_t> offsets_;                         // of wgrad: in_channels · taps byte offsets
   std::vector<int32_t> places_;                          // of each in a row of the weights
   bool tap_by_tap_ = false;
+  std::vector<TapReach> reaches_;  // tap by tap: of each tile's taps
 };
 
 void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team) const {
@@ -283,7 +289,9 @@ DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
   Parts parts{1, 1};
   const auto too_big = [&] { return sums_of(parts) * 4 * kernels_.lanes > kSumBytes; };
   const auto too_few = [&] {
-    return threads > 1 && parts.outputs * parts.taps < 4 * threads && sums_of(parts) >= 2 * kFewestSums;
+    const int count = parts.outputs * parts.taps;
+    return threads > 1 && count < 4 * threads &&
+           sums_of(parts) >= 2 * (count < threads ? kFewestOfThread : kFewestSums);
   };
   while (too_big() || too_few()) {
     const bool can_cut_outputs = parts.outputs < output_groups(), can_cut_taps = parts.taps < tap_groups();
@@ -315,8 +323,6 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
     return reinterpret_cast<const char*>(dy + dy_.at(tile.block, output, tile.row, tile.col));
   };
   team.parallel_range(int64_t{parts.outputs} * parts.taps, [&](int64_t begin, int64_t end, int member) {
-    std::vector<TapReach> reach;
-    reach.reserve(taps_);
     for (int64_t part = begin; part < end; part++) {
       const auto cut = [](int64_t groups, int64_t index, int64_t count, int64_t size, int64_t limit) {
         return static_cast<int>(std::min(groups * index / count * size, limit));
@@ -360,8 +366,7 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
         } else {
           args.next_x = args.next_dy = {};
         }
-        if (tap_by_tap_) reaches(tile, reach);
-        args.reach = tap_by_tap_ ? reach.data() : nullptr;
+        args.reach = tap_by_tap_ ? reaches_.data() + t % wgrad_tiling_.tiles() * taps_ : nullptr;
         kernels_.wgrad(args);
       }
       kernels_.reduce(args.sums, dw + o0 * row, row, places_.data() + k0, args.taps, args.outputs, add);

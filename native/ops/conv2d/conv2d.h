@@ -50,7 +50,7 @@ struct DenseWgradArgs {
   const int32_t* offsets;  // taps byte offsets
   int taps, outputs;
   // Where offsets go tap by tap, `channels` of each, the first being the first_tap-th of all: what each tap
-  // reaches. Null where they go channel by channel: every position is taken.
+  // reaches from a tile of full height. Null where they go channel by channel: every position is taken.
   const TapReach* reach;
   int first_tap, channels;
   PrefetchLines next_x, next_dy;  // of the next tile

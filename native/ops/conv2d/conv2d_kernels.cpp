@@ -167,7 +167,9 @@ RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, co
 
 TapReach reach_of(const DenseWgradArgs& args, int k) {
   if (args.reach == nullptr) return {0, args.height, 0, args.width};
-  return args.reach[(args.first_tap + k) / args.channels];
+  TapReach reach = args.reach[(args.first_tap + k) / args.channels];
+  if (reach.row_end > args.height) reach.row_end = args.height;  // the last of a batch's tiles across blocks
+  return reach;
 }
 
 // What the next tile reads.
