@@ -9,6 +9,7 @@ export default defineConfig({
     globalSetup: ['scripts/generate-protobuf.mjs'],
     setupFiles: ['test/helpers/own-cache.ts'],
     testTimeout: 120_000,
+    hookTimeout: 120_000,
     // Two forks: the engine has threads of its own, and the smallest machine we test on has two cores.
     pool: 'forks',
     maxWorkers: 2,

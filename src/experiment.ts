@@ -63,7 +63,10 @@ export async function runExperiment(
     const loaders = track(open, openLoaders(decided, dataset));
     const plan = config.plan === null ? {} : { plan: readPlan(config.plan) };
     const options = trainingSessionOptions(config, network, batchSize);
-    const tuned = await createTunedSession({ ...options, ...plan }, { tune: config.tune, ...notices });
+    const tuned = await createTunedSession(
+      { ...options, ...plan, signal },
+      { tune: config.tune, ...notices },
+    );
     const session = track(open, tuned.session);
     await writeWeights(session, masks, network.initialWeights());
     throwIfAborted(signal);

@@ -111,6 +111,7 @@ const planned = [
   'data',
   'batchSize',
   'device',
+  'tune',
 ];
 
 /** Settings that a stronger layer's setting would otherwise leave standing against its evident meaning. */
@@ -122,7 +123,7 @@ function impliedBy(layer: Settings): Settings {
   // A batch size that was asked for is kept or refused, never lowered.
   if ('batchSize' in layer) implied.fitBatch = false;
   if (layer.ratio === 'dense') implied.density = 1;
-  // A plan holds the choices for one network and one batch.
+  // A plan holds the choices for one network and one batch; who says how to choose wants them made.
   if (planned.some((key) => key in layer)) implied.plan = null;
   return implied;
 }

@@ -10,8 +10,10 @@ RpMemory EngineSession::plan_memory() const {
   return memory;
 }
 
-std::string EngineSession::open() {
-  checked([&](RpError* error) { return api.create(&model.abi(), &config.abi, &handle, error); });
+std::string EngineSession::open(const volatile int32_t* cancel) {
+  RpSessionConfig cancellable = config.abi;
+  cancellable.cancel = cancel;
+  checked([&](RpError* error) { return api.create(&model.abi(), &cancellable, &handle, error); });
   return api.plan(handle);
 }
 

@@ -38,7 +38,7 @@ struct EngineSession {
   EngineSession& operator=(const EngineSession&) = delete;
 
   RpMemory plan_memory() const;
-  std::string open();  // its plan
+  std::string open(const volatile int32_t* cancel);  // its plan
   std::vector<OwnedOpEvent> stop_profile();
   void close();
 

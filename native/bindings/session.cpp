@@ -49,14 +49,18 @@ class NativeSession : public Napi::ObjectWrap<NativeSession> {
   }
 
  private:
-  // Creates the engine's session: {plan, activations, parameters, profiles: whether it can record one}.
-  Napi::Value open(const Napi::CallbackInfo&) {
+  // (cancel: Int32Array): creates the engine's session: {plan, activations, parameters, searches, profiles:
+  // whether it can record one}.
+  Napi::Value open(const Napi::CallbackInfo& info) {
+    Napi::Int32Array cancel = info[0].As<Napi::Int32Array>();
     auto memory = std::make_shared<RpMemory>();
     auto plan = std::make_shared<std::string>();
     Job job;
-    job.work = [session = session_, memory, plan] {
+    job.cancel = cancel.Data();
+    job.keep = kept(cancel);
+    job.work = [session = session_, memory, plan, cancel = cancel.Data()] {
       *memory = session->plan_memory();
-      *plan = session->open();
+      *plan = session->open(cancel);
     };
     job.result = [this, memory, plan](Napi::Env env, const Job::Kept&) -> Napi::Value {
       report_memory(env, memory->activations + memory->parameters);

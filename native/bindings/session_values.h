@@ -54,6 +54,7 @@ inline Napi::Object memory_result(Napi::Env env, const RpMemory& memory) {
   Napi::Object out = Napi::Object::New(env);
   out.Set("activations", static_cast<double>(memory.activations));
   out.Set("parameters", static_cast<double>(memory.parameters));
+  out.Set("searches", memory.searches);
   return out;
 }
 

@@ -83,11 +83,13 @@ typedef struct RpSessionConfig {
   const char* plan;     // text of a plan to replay, or null: choose afresh
   int32_t measure;      // 1: choose by measured search, 0: by the engine's cost model
   const char* tiles;  // searches already made: lines "key<tab>choice" (a plan's "key" and "choice"), or null
+  const volatile int32_t* cancel;  // non-zero: a search ends, and create fails; or null
 } RpSessionConfig;
 
 typedef struct RpMemory {
   int64_t activations;  // activations, their gradients, scratch
   int64_t parameters;   // values, gradients, momentum, packed streams, buffers
+  int32_t searches;     // that create would make: RpSessionConfig.measure
 } RpMemory;
 
 typedef struct RpError {

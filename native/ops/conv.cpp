@@ -1,6 +1,7 @@
 #include "ops/conv.h"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "core/error.h"
 #include "cpu/features.h"
@@ -40,6 +41,13 @@ bool conv_takes(const ConvShape& shape, const MaskView& mask, const ConvLayouts&
     return false;
   }
   return true;
+}
+
+std::string shape_text(const ConvShape& s) {
+  char text[160];
+  std::snprintf(text, sizeof text, "%dx%dx%dx%d stride %d padding %d on %dx%d", s.out_channels, s.in_channels,
+                s.kernel_h, s.kernel_w, s.stride, s.padding, s.in_height, s.in_width);
+  return text;
 }
 
 int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts, int threads) {

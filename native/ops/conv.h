@@ -106,6 +106,9 @@ std::unique_ptr<ConvLayer> make_conv(const ConvShape&, const MaskView&, const Co
 // Whether make_conv would follow this choice.
 bool conv_takes(const ConvShape&, const MaskView&, const ConvLayouts&, const std::string& choice, Isa);
 
+// "64x32x3x3 stride 1 padding 1 on 16x16"
+std::string shape_text(const ConvShape&);
+
 // Upper bound of what make_conv and one ConvWeights would hold, without building them.
 int64_t conv_bytes(const ConvShape&, const MaskView&, const ConvLayouts&, int threads);
 

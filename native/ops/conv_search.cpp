@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 
+#include "core/error.h"
 #include "cpu/features.h"
 #include "cpu/threads.h"
 #include "ops/conv_choice.h"
@@ -19,10 +20,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kPassSeconds = 0.4;  // either half of a pass's search ends after this, whatever is left
-constexpr size_t kCandidates = 24;    // tiles timed at most
-constexpr size_t kFinalists = 4;      // of these, with each memory hint
-constexpr int kFinalRounds = 6;
+constexpr double kPassSeconds = 0.4;    // either half of a pass's search ends after this, whatever is left
+constexpr size_t kCandidates = 24;      // tiles timed at most
+constexpr size_t kFinalists = 3;        // of these, with each memory hint
+constexpr int kFinalRounds = 6;         // the slower half leaves after every second
 constexpr size_t kWgradCandidates = 8;  // for each of so many channel blocks that suit forward
 constexpr size_t kChannelBlocks = 3;
 constexpr double kThreadMacs = 0.25e9;  // useful multiply-adds a thread and run: a few milliseconds
@@ -77,8 +78,7 @@ class LayerSearch {
   ConvSearched search() {
     // A layer without kept weights has nothing to time.
     if (mask_.bits != nullptr && mask_.nnz == 0) return {};
-    const bool joint = mask_.bits != nullptr && choices_.has_wgrad;
-    search_forward(joint);
+    search_forward_and_wgrad();
     if (choices_.has_dgrad) search_dgrad();
     ConvSearched found;
     found.choice = choices_text(choices_);
@@ -164,8 +164,8 @@ class LayerSearch {
     return timed;
   }
 
-  // The best of the first few, with each memory hint. They take turns: what else the machine does while they
-  // run hits all of them.
+  // The best of the first few, with each memory hint. They take turns: what else the machine does meanwhile
+  // hits all of them.
   Timed finals(const std::vector<Timed>& ranked, bool stores,
                const std::function<double(const TileChoice&, int)>& time_one) {
     std::vector<Timed> entrants;
@@ -177,18 +177,31 @@ class LayerSearch {
       }
     }
     const Clock::time_point begin = Clock::now();
-    for (int round = 0; round < kFinalRounds; round++) {
-      for (Timed& entrant : entrants) {
-        if (seconds_since(begin) > kPassSeconds) break;
+    for (int round = 1; round <= kFinalRounds && seconds_since(begin) < kPassSeconds; round++) {
+      for (Timed& entrant : entrants)
         entrant.seconds = std::min(entrant.seconds, time_one(entrant.choice, 1));
-      }
+      std::stable_sort(entrants.begin(), entrants.end(), faster);
+      if (round % 2 == 0) entrants.resize((entrants.size() + 1) / 2);
     }
-    return *std::min_element(entrants.begin(), entrants.end(), faster);
+    return entrants.front();
+  }
+
+  // Those that begin their channel block's ranking, at most so many.
+  static std::vector<Timed> best_of_blocks(const std::vector<Timed>& ranked, size_t most) {
+    std::vector<Timed> best;
+    for (const Timed& timed : ranked) {
+      const bool known = std::any_of(best.begin(), best.end(), [&](const Timed& other) {
+        return other.choice.channels == timed.choice.channels;
+      });
+      if (!known && best.size() < most) best.push_back(timed);
+    }
+    return best;
   }
 
   // Wgrad of a sparse layer walks forward's list, so the two share a channel block: chosen for the least sum.
-  void search_forward(bool joint) {
+  void search_forward_and_wgrad() {
     Clock::time_point begin = Clock::now();
+    const bool sparse = mask_.bits != nullptr;
     const Activation x(layouts_.x, blocks_), y(layouts_.y, blocks_);
     const auto forward = [&](const TileChoice& tile, int repeats) {
       ConvChoices choices;
@@ -198,15 +211,14 @@ class LayerSearch {
         layer.forward(x.base, weights, y.base, blocks_, false, team_);
       });
     };
-    const std::vector<Timed> ranked =
-        time_all(candidates(ConvPassKind::forward), kCandidates, begin, forward);
+    std::vector<Timed> forwards = time_all(candidates(ConvPassKind::forward), kCandidates, begin, forward);
     if (!choices_.has_wgrad) {
-      set_forward(finals(ranked, true, forward));
+      set_forward(finals(forwards, true, forward));
       return;
     }
     const Activation dy(layouts_.dy, blocks_);
     std::vector<float> dw(mask_.nnz);
-    TileChoice list = ranked.front().choice;
+    TileChoice list;  // forward's
     const auto wgrad = [&](const TileChoice& tile, int repeats) {
       ConvChoices choices;
       choices.forward = list;
@@ -216,37 +228,30 @@ class LayerSearch {
         layer.wgrad(x.base, dy.base, dw.data(), blocks_, false, team_);
       });
     };
-    // The best tile of each of the first few channel blocks; of a dense layer, of all of them.
-    std::vector<Timed> forwards;
-    for (const Timed& timed : ranked) {
-      const bool known = std::any_of(forwards.begin(), forwards.end(), [&](const Timed& other) {
-        return other.choice.channels == timed.choice.channels;
-      });
-      if (!known && forwards.size() < (joint ? kChannelBlocks : 1)) forwards.push_back(timed);
-    }
     double least = 1e30;
-    Timed best_forward{};
-    std::vector<Timed> best_wgrads;
+    int channels = 0;
+    std::vector<Timed> wgrads;
     begin = Clock::now();
-    for (const Timed& timed : forwards) {
+    for (const Timed& timed : best_of_blocks(forwards, sparse ? kChannelBlocks : 1)) {
       list = timed.choice;
-      const std::vector<Timed> wgrads =
+      const std::vector<Timed> found =
           time_all(candidates(ConvPassKind::wgrad, list.channels), kWgradCandidates, begin, wgrad);
-      if (timed.seconds + wgrads.front().seconds < least) {
-        least = timed.seconds + wgrads.front().seconds;
-        best_forward = timed;
-        best_wgrads = wgrads;
+      if (timed.seconds + found.front().seconds < least) {
+        least = timed.seconds + found.front().seconds;
+        channels = list.channels;
+        wgrads = found;
       }
     }
-    std::vector<Timed> same_block;
-    for (const Timed& timed : ranked) {
-      if (!joint || timed.choice.channels == best_forward.choice.channels) same_block.push_back(timed);
+    if (sparse) {
+      forwards.erase(std::remove_if(forwards.begin(), forwards.end(),
+                                    [&](const Timed& timed) { return timed.choice.channels != channels; }),
+                     forwards.end());
     }
-    set_forward(finals(same_block, true, forward));
+    set_forward(finals(forwards, true, forward));
     list = choices_.forward;
-    const Timed best_wgrad = finals(best_wgrads, false, wgrad);
-    choices_.wgrad = best_wgrad.choice;
-    wgrad_seconds_ = best_wgrad.seconds;
+    const Timed best = finals(wgrads, false, wgrad);
+    choices_.wgrad = best.choice;
+    wgrad_seconds_ = best.seconds;
   }
 
   void set_forward(const Timed& timed) {
@@ -295,19 +300,17 @@ std::string conv_search_key(const ConvShape& s, const MaskView& mask, const Conv
     std::snprintf(density, sizeof density, "density 2^%g",
                   std::round(4 * std::log2(mask.nnz / numel)) / 4 + 0.0);
   }
-  char text[256];
-  std::snprintf(text, sizeof text, "%dx%dx%dx%d stride %d padding %d on %dx%d; %s; %d images%s%s",
-                s.out_channels, s.in_channels, s.kernel_h, s.kernel_w, s.stride, s.padding, s.in_height,
-                s.in_width, density, max_blocks * kImagesPerBlock, layouts.has_dgrad ? "" : "; no dgrad",
-                layouts.has_wgrad ? "" : "; no wgrad");
-  return text;
+  return shape_text(s) + "; " + density + "; " + std::to_string(max_blocks * kImagesPerBlock) + " images" +
+         (layouts.has_dgrad ? "" : "; no dgrad") + (layouts.has_wgrad ? "" : "; no wgrad");
 }
 
-ConvSearch::ConvSearch(ThreadTeam& team) : team_(team), cache_filler_(kCacheBytes) {}
+ConvSearch::ConvSearch(ThreadTeam& team, const volatile int32_t* cancel)
+    : team_(team), cancel_(cancel), cache_filler_(kCacheBytes) {}
 
 ConvSearched ConvSearch::search(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
                                 const ConvOptions& options) {
   const std::function<void()> evict = [this] {
+    if (cancel_ && *cancel_) fail("[conv] the search for tiles was cancelled.");
     team_.parallel_range(static_cast<int64_t>(cache_filler_.size()), [this](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; i += 64) cache_filler_[i]++;
     });

@@ -21,12 +21,14 @@ std::string conv_search_key(const ConvShape&, const MaskView&, const ConvLayouts
 
 class ConvSearch {
  public:
-  explicit ConvSearch(ThreadTeam&);
+  // cancel: search throws soon after it becomes non-zero; or null.
+  explicit ConvSearch(ThreadTeam&, const volatile int32_t* cancel = nullptr);
   // options.choice is ignored.
   ConvSearched search(const ConvShape&, const MaskView&, const ConvLayouts&, const ConvOptions&);
 
  private:
   ThreadTeam& team_;
+  const volatile int32_t* cancel_;
   std::vector<char> cache_filler_;
 };
 

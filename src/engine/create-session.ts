@@ -154,20 +154,36 @@ export function planMemory(options: SessionOptions): MemoryPlan {
 }
 
 /**
+ * How many searches for kernels' tiles a session of these options would begin with; 0 unless `measure`.
+ * @throws {UsageError} for options that make no session.
+ */
+export function countSearches(options: SessionOptions): number {
+  requireEngine(options.engine);
+  const { model, config } = nativeArguments(options);
+  return native().session.planMemory(options.engine, model, config).searches;
+}
+
+/**
  * Plans and allocates a session, on its own thread. Parameters start at zero (running variances at one): write them.
- * @throws {UsageError} for options that make no session; {EnvironmentError} when the engine or the addon is missing.
+ * @throws {UsageError} for options that make no session; {EnvironmentError} when the engine or the addon is missing;
+ *   the signal's reason when it ends a search.
  */
 export async function createSession(options: SessionOptions): Promise<Session> {
   requireEngine(options.engine);
   const { model, config } = nativeArguments(options);
+  options.signal?.throwIfAborted();
   const handle = new (native().session.NativeSession)(options.engine, model, config);
+  const { cancel, release } = cancelFlag(options.signal);
   try {
-    const { plan, activations, parameters, profiles } = await withStack(handle.open());
+    const { plan, activations, parameters, profiles } = await withStack(handle.open(cancel));
     const memory = { activations, parameters, total: activations + parameters };
     return new EngineSession(options, handle, model, memory, plan, profiles);
   } catch (error) {
     await handle.dispose();
+    options.signal?.throwIfAborted();
     throw error;
+  } finally {
+    release();
   }
 }
 

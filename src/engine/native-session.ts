@@ -82,7 +82,10 @@ export interface NativeRunResult {
 /** The addon's session. Calls run in the order made, each on the session's own thread. */
 export interface NativeSession {
   /** `profiles`: whether the engine has startProfile and stopProfile. */
-  open(): Promise<{ plan: string; activations: number; parameters: number; profiles: boolean }>;
+  /** `cancel[0]` non-zero ends a search; the promise is then rejected. */
+  open(
+    cancel: Int32Array,
+  ): Promise<{ plan: string; activations: number; parameters: number; profiles: boolean }>;
   gradient(images: Values, labels: Int32Array, options: NativeGradientOptions): Promise<BatchResult>;
   tangent(images: Values, labels: Int32Array, options: NativeGradientOptions): Promise<BatchResult>;
   update(sgd: NativeSgd): Promise<void>;
@@ -124,7 +127,7 @@ export interface NativeSessions {
     engine: string,
     model: NativeModel,
     config: NativeConfig,
-  ): { activations: number; parameters: number };
+  ): { activations: number; parameters: number; searches: number };
   readonly NativeSession: new (engine: string, model: NativeModel, config: NativeConfig) => NativeSession;
 }
 

@@ -34,6 +34,8 @@ export interface SessionOptions {
   readonly measure?: boolean;
   /** Searches already made, lines `key<tab>choice`: these layers are not measured again (src/engine/tile-cache.ts). */
   readonly tiles?: string;
+  /** Ends the search, and with it the making of the session. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What a session would allocate, in bytes. */

@@ -8,7 +8,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import os from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
-import { createSession } from './create-session.js';
+import { countSearches, createSession } from './create-session.js';
 import { native } from './native.js';
 import type { Session, SessionOptions } from './session.js';
 
@@ -176,6 +176,8 @@ function replayOf(plan: string, replayed: string): string {
   return withFigures(plan, ({ name }) => layers.get(name));
 }
 
+const convolutions = (count: number) => `${count} convolution${count === 1 ? '' : 's'}`;
+
 /**
  * A session whose convolutions have searched tiles; like createSession where `tune` is off, a plan is replayed, or the
  * engine has none. `plan` is the session's, with every figure known.
@@ -193,14 +195,19 @@ export async function createTunedSession(
   const { tiles, notice } = readTiles(file);
   if (notice) onNotice?.(notice);
   const known = tune === 'again' ? {} : tiles;
+  const measuring = { ...options, measure: true, tiles: tilesText(known) };
+  const searches = countSearches(measuring);
+  if (searches > 0) {
+    onNotice?.(`measuring tiles of ${convolutions(searches)}, some seconds each, once on this machine`);
+  }
   const start = performance.now();
-  const session = await createSession({ ...options, measure: true, tiles: tilesText(known) });
+  const session = await createSession(measuring);
   const found = tilesOf(session.plan);
   const count = Object.keys(found).length;
   if (count > 0) {
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
     const unsaved = saveTiles(file, found, { replace: tune === 'again', known });
-    const measured = `tiles of ${count} convolution${count === 1 ? '' : 's'} measured in ${seconds} s`;
+    const measured = `tiles of ${convolutions(count)} measured in ${seconds} s`;
     onNotice?.(`${measured}, ${unsaved ? 'not kept' : `kept in ${file} (--tune again repeats it)`}`);
     if (unsaved) onNotice?.(unsaved);
   }

@@ -17,7 +17,7 @@ const model = {
   params: data.model.params.map((param) => ({ ...param, bits: null })),
 };
 const session = new NativeSession(data.engine, model, config);
-await session.open();
+await session.open(new Int32Array(1));
 await Promise.all(data.weights.map((values, i) => session.write(0, i, Values.from(values))));
 const step = () => session.step(Float64Array.from(data.images), Int32Array.from(data.labels), sgd);
 for (let i = 0; i < data.steps; i++) await step();

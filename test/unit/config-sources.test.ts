@@ -167,9 +167,10 @@ describe('sources of settings', () => {
     expect(config.ratio).toBe(`file:${path.join(directory, 'd.json')}`);
   });
 
-  it("drops a file's plan when a flag asks for another network", () => {
+  it("drops a file's plan when a flag asks for another network, or for tiles measured again", () => {
     const file = { arch: 'resnet20', sparsity: 0.5, plan: 'plan.json' };
     expect(resolve(['--sparsity', '0.9'], {}, file).plan).toBeNull();
+    expect(resolve(['--tune', 'again'], {}, file).plan).toBeNull();
     expect(resolve(['--lr', '0.2'], {}, file).plan).toBe(path.join(directory, 'plan.json'));
   });
 });

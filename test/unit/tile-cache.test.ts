@@ -125,13 +125,14 @@ describe('a tuned session', () => {
     await session.dispose();
     return { plan, said };
   }
+  const measuring = /^measuring tiles of \d+ convolutions?, /;
   const measured = /^tiles of \d+ convolutions? measured in [\d.]+ s, /;
   beforeEach(() => vi.stubEnv('RP_CACHE_DIR', directory));
 
   it('searches each layer once a machine, whatever the threads, and replays the choice', async () => {
     const first = await tuned('once');
-    expect(first.said).toEqual([expect.stringMatching(measured)]);
-    expect(first.said[0]).toContain(`kept in ${tileCacheFile()}`);
+    expect(first.said).toEqual([expect.stringMatching(measuring), expect.stringMatching(measured)]);
+    expect(first.said[1]).toContain(`kept in ${tileCacheFile()}`);
     expect(readTiles(tileCacheFile()).tiles).toEqual(tilesOf(first.plan));
     const second = await tuned('once', { threads: 1 });
     expect(second.said).toEqual([]);
@@ -142,7 +143,7 @@ describe('a tuned session', () => {
     const first = await tuned('once');
     saveTiles(tileCacheFile(), { other: tile('x') });
     const again = await tuned('again');
-    expect(again.said).toEqual([expect.stringMatching(measured)]);
+    expect(again.said).toEqual([expect.stringMatching(measuring), expect.stringMatching(measured)]);
     expect(readTiles(tileCacheFile()).tiles).toEqual({ ...tilesOf(again.plan), other: tile('x') });
     expect(Object.keys(tilesOf(again.plan))).toEqual(Object.keys(tilesOf(first.plan)));
   });
@@ -163,7 +164,8 @@ describe('a tuned session', () => {
     const [key] = Object.keys(tilesOf(plan));
     saveTiles(file, { [key!]: tile('forward=9x9/4 dgrad=9x9/4 wgrad=9x9/4') }, { replace: true });
     const replaced = await tuned('once');
-    expect(replaced.said[0]).toMatch(/^tiles of 1 convolution measured/);
+    expect(replaced.said[0]).toMatch(/^measuring tiles of 1 convolution,/);
+    expect(replaced.said[1]).toMatch(/^tiles of 1 convolution measured/);
     expect(readTiles(file).tiles[key!]!.choice).not.toContain('9x9');
     expect((await tuned('once')).said).toEqual([]);
   });
@@ -174,10 +176,18 @@ describe('a tuned session', () => {
     vi.stubEnv('RP_CACHE_DIR', blocked);
     const { plan, said } = await tuned('once');
     expect(Object.keys(tilesOf(plan))).not.toEqual([]);
-    expect(said).toHaveLength(3);
+    expect(said).toHaveLength(4);
     expect(said[0]).toContain('ENOTDIR');
-    expect(said[1]).toMatch(/measured in .* s, not kept$/);
-    expect(said[2]).toMatch(/the tiles found are not kept/);
+    expect(said[1]).toMatch(measuring);
+    expect(said[2]).toMatch(/measured in .* s, not kept$/);
+    expect(said[3]).toMatch(/the tiles found are not kept/);
+  });
+
+  it('is not made when the signal ends its search, and keeps nothing', async () => {
+    const controller = new AbortController();
+    setImmediate(() => controller.abort(new Error('enough')));
+    await expect(tuned('once', { signal: controller.signal })).rejects.toThrow('enough');
+    expect(fs.existsSync(tileCacheFile())).toBe(false);
   });
 
   it('replays a plan without a search, what was measured for it included', async () => {

@@ -143,13 +143,6 @@ class Reader {
 
 }  // namespace
 
-std::string shape_text(const ConvShape& s) {
-  char text[160];
-  std::snprintf(text, sizeof text, "%dx%dx%dx%d stride %d padding %d on %dx%d", s.out_channels, s.in_channels,
-                s.kernel_h, s.kernel_w, s.stride, s.padding, s.in_height, s.in_width);
-  return text;
-}
-
 std::string write_plan(const PlanText& plan) {
   std::string out = "{";
   append_field(out, "engine", plan.engine);

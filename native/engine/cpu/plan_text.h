@@ -4,8 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "ops/conv.h"
-
 namespace rp {
 namespace cpu {
 
@@ -23,9 +21,6 @@ struct PlanText {
   std::string engine, isa;
   std::vector<PlannedLayer> layers;
 };
-
-// "64x32x3x3 stride 1 padding 1 on 16x16"
-std::string shape_text(const ConvShape&);
 
 std::string write_plan(const PlanText&);
 // Throws rp::Error where the text is not such a plan.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "core/error.h"
@@ -48,6 +49,17 @@ std::map<std::string, ConvSearched> known_tiles(const char* text) {
     known[line.substr(0, tab)] = {line.substr(tab + 1), ""};
   }
   return known;
+}
+
+// What a search made before found for this layer; null where there is none, or it is another version's and
+// names a tile that is no more.
+const ConvSearched* known_search(const std::map<std::string, ConvSearched>& known, const std::string& key,
+                                 const ConvSpec& spec, const MaskView& mask, const ConvLayouts& layouts,
+                                 Isa isa) {
+  const auto found = known.find(key);
+  if (found == known.end() || !conv_takes(spec.shape, mask, layouts, found->second.choice, isa))
+    return nullptr;
+  return &found->second;
 }
 
 int threads_of(const RpSessionConfig& config) {
@@ -131,15 +143,14 @@ void Session::make_convs(const RpModel& model, const RpSessionConfig& config) {
       options.choice = replay[i].choice;
     } else if (config.measure) {
       planned.key = conv_search_key(spec.shape, mask, layouts, options.max_blocks);
-      auto found = searched.find(planned.key);
-      // A choice of another version may name a tile that is no more.
-      if (found == searched.end() || !conv_takes(spec.shape, mask, layouts, found->second.choice, isa_)) {
-        if (found != searched.end()) searched.erase(found);
-        if (!search) search = std::make_unique<ConvSearch>(team_);
-        found = searched.emplace(planned.key, search->search(spec.shape, mask, layouts, options)).first;
+      const ConvSearched* found = known_search(searched, planned.key, spec, mask, layouts, isa_);
+      if (!found) {
+        if (!search) search = std::make_unique<ConvSearch>(team_, config.cancel);
+        searched[planned.key] = search->search(spec.shape, mask, layouts, options);
+        found = &searched[planned.key];
       }
-      options.choice = found->second.choice;
-      planned.figures = found->second.figures;
+      options.choice = found->choice;
+      planned.figures = found->figures;
     }
     Conv conv;
     conv.layer = make_conv(spec.shape, mask, layouts, options, team_);
@@ -161,17 +172,27 @@ RpMemory Session::memory(const RpModel& model, const RpSessionConfig& config) {
                        plan.sum_doubles * static_cast<int64_t>(sizeof(double));
   memory.parameters = Parameters::bytes(model, config.programs);
   int64_t scratch = 0;  // shared by all layers of a team
+  const Isa isa = cpu_isa();
+  const bool measures = config.measure && replayed_layers(config.plan, plan.graph, isa).empty();
+  const std::map<std::string, ConvSearched> known = known_tiles(measures ? config.tiles : nullptr);
+  std::set<std::string> searches;
   for (size_t i = 0; i < plan.graph.convs.size(); i++) {
     const ConvSpec& spec = plan.graph.convs[i];
     const RpParam& param = model.params[spec.weight];
     const ConvLayouts layouts = plan.conv_layouts(static_cast<int>(i));
-    const int64_t held = conv_bytes(spec.shape, mask_of(param), layouts, 0);
+    const MaskView mask = mask_of(param);
+    const int64_t held = conv_bytes(spec.shape, mask, layouts, 0);
     memory.parameters += held;
-    scratch = std::max(scratch, conv_bytes(spec.shape, mask_of(param), layouts, threads_of(config)) - held);
+    scratch = std::max(scratch, conv_bytes(spec.shape, mask, layouts, threads_of(config)) - held);
+    if (measures) {
+      const std::string key = conv_search_key(spec.shape, mask, layouts, plan.blocks());
+      if (!known_search(known, key, spec, mask, layouts, isa)) searches.insert(key);
+    }
     // The direction's copy of the streams: the weight once for forward and once for dgrad.
     if (config.programs & RP_PROGRAM_TANGENT) memory.parameters += 2 * param.nnz * int64_t{sizeof(float)};
   }
   memory.activations += scratch;
+  memory.searches = static_cast<int32_t>(searches.size());
   return memory;
 }
 

@@ -16,7 +16,7 @@ class Session final : public StepEngine {
   // counting: plans memory only; the session can do nothing else.
   Session(const RpModel&, const RpSessionConfig&, bool counting);
 
-  RpMemory memory() const { return {activation_arena_.bytes(), parameter_arena_.bytes()}; }
+  RpMemory memory() const { return {activation_arena_.bytes(), parameter_arena_.bytes(), 0}; }
   const char* plan() const { return plan_.c_str(); }
 
   void read(int32_t kind, int32_t index, double* out, int64_t count) const;
