@@ -9,8 +9,6 @@
 namespace rp {
 namespace {
 
-constexpr int kLargestSide = 32;
-
 // Largest available size <= limit.
 template <class Has>
 int largest_size(int limit, const Has& has) {

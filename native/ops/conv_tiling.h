@@ -9,6 +9,8 @@
 
 namespace rp {
 
+constexpr int kLargestSide = 64;  // height or width of a tile, at most
+
 struct TileChoice {
   bool across_blocks = false;  // rows of a tile are image blocks
   int height = 1, width = 1;

@@ -23,7 +23,7 @@ HasTile has_dense_gather(const DenseConvKernels& kernels, int x_step) {
   return [&kernels, x_step](int h, int w) { return kernels.gather(h, w, x_step) != nullptr; };
 }
 
-bool has_dense_wgrad(int height, int width) { return height <= 64 && width <= 64; }
+bool has_dense_wgrad(int height, int width) { return height <= kLargestSide && width <= kLargestSide; }
 
 bool wgrad_by_tap(const ConvPass& pass, int tap_group) {
   // On larger maps the border is little of all work, and taps of one channel share their lines of x.
@@ -68,10 +68,12 @@ std::vector<TileChoice> dense_wgrad_choices(const ConvPass& pass, int tap_group,
   std::vector<TileCandidate> candidates;
   for (int positions : kWgradPositions) {
     TileChoice choice;
-    const int parts = (pass.cols + positions - 1) / positions;
+    const int widest = std::min(positions, kLargestSide);
+    const int parts = (pass.cols + widest - 1) / widest;
     choice.width = (pass.cols + parts - 1) / parts;
     choice.across_blocks = pass.rows * pass.cols < positions && blocks > 1;
-    choice.height = std::clamp(positions / choice.width, 1, choice.across_blocks ? blocks : pass.rows);
+    choice.height = std::clamp(positions / choice.width, 1,
+                               std::min(kLargestSide, choice.across_blocks ? blocks : pass.rows));
     choice.prefetch = (pass.x.block_stride + pass.y.block_stride) * 4 * blocks > kL2Bytes;
     const int size = choice.height * choice.width;
     const double lines = wgrad_by_tap(pass, tap_group)

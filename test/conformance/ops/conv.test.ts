@@ -39,6 +39,7 @@ const shapes: Record<string, string> = {
   '130→40 3x3 s1 p1 on 5x5, n 16': 'several channel blocks with partial sums between them',
   '2→2 3x3 s1 p1 on 3x40, n 1': 'one image; long rows',
   '1→1 3x3 s5 p1 on 4x3, n 16': 'a map smaller than the stride',
+  '1→4 3x3 s1 p1 on 3x150, n 16': 'a map wider than any tile',
 };
 
 const available = kernels().filter((kernel) => kernel.available);
