@@ -51,6 +51,14 @@ function merged<T>(
   return [...kept, ...now.filter((item) => !known.has(key(item)))];
 }
 
+/** Layers in the order in which they first came, each by ascending sparsity. */
+function ordered(layers: readonly LayerTiming[]): LayerTiming[] {
+  const names = [...new Set(layers.map(({ layer }) => layer))];
+  return [...layers].sort(
+    (a, b) => names.indexOf(a.layer) - names.indexOf(b.layer) || a.sparsity - b.sparsity,
+  );
+}
+
 /** A later run replaces the layers, networks and sections that it measured and leaves the others. */
 export function mergeResults(before: BenchResults | null, now: BenchResults): BenchResults {
   const layers = merged(before?.layers, now.layers, ({ layer, sparsity }) => `${layer} ${sparsity}`);
@@ -60,7 +68,7 @@ export function mergeResults(before: BenchResults | null, now: BenchResults): Be
     const earlier = commands[section]?.split(' · ').filter((other) => other !== command) ?? [];
     commands[section] = [...earlier, command].join(' · ');
   }
-  return { ...before, ...now, ...(layers && { layers }), ...(train && { train }), commands };
+  return { ...before, ...now, ...(layers && { layers: ordered(layers) }), ...(train && { train }), commands };
 }
 
 /** "AMD EPYC 9R14 96-Core Processor" → "amd-epyc-9r14-96-core-processor". */

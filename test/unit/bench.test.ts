@@ -261,6 +261,8 @@ describe('results', () => {
     });
     expect(merged.train).toEqual([again, ...others, other]);
     expect(merged.layers).toEqual([...results.layers!, layer]);
+    const lower = { ...results.layers![0]!, sparsity: 0.01 };
+    expect(mergeResults(merged, { ...results, layers: [lower] }).layers).toEqual([lower, ...merged.layers!]);
     expect(merged.commands.train).toBe(`${results.commands.train} · again`);
     expect(mergeResults(merged, { ...results, commands: { train: 'again' } }).commands.train).toBe(
       merged.commands.train,

@@ -168,6 +168,8 @@ class DenseConv final : public ConvLayer {
       places_.push_back(c * taps_ + t);
     };
     tap_by_tap_ = wgrad_by_tap(forward_.pass, kernels_.tap_group);
+    // Taps of one channel share lines of x; channels do not, and those of one group fill L1.
+    groups_at_once_ = taps_ > 1 ? 3 : 1;
     for (int i = 0; i < shape_.in_channels * taps_; i++) {
       tap_by_tap_ ? put(i % shape_.in_channels, i / shape_.in_channels) : put(i / taps_, i % taps_);
     }
@@ -244,6 +246,7 @@ class DenseConv final : public ConvLayer {
   std::vector<int32_t> offsets_;                         // of wgrad: in_channels · taps byte offsets
   std::vector<int32_t> places_;                          // of each in a row of the weights
   bool tap_by_tap_ = false;
+  int groups_at_once_ = 1;
   std::vector<TapReach> reaches_;  // tap by tap: of each tile's taps
 };
 
@@ -342,6 +345,7 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
       args.outputs = o1 - o0;
       args.first_tap = k0;
       args.channels = shape_.in_channels;
+      args.groups_at_once = groups_at_once_;
       // The input channels that these taps read.
       const auto channel = [&](int k) { return tap_by_tap_ ? k % shape_.in_channels : k / taps_; };
       int c0 = channel(k0), c1 = channel(k1 - 1) + 1;

@@ -53,6 +53,7 @@ struct DenseWgradArgs {
   // reaches from a tile of full height. Null where they go channel by channel: every position is taken.
   const TapReach* reach;
   int first_tap, channels;
+  int groups_at_once;             // groups of taps that share a pass over dy
   PrefetchLines next_x, next_dy;  // of the next tile
   float*
       sums;  // [taps in eights (4, 2, 1)][outputs in threes][outputs of the three][taps of the eight][lanes]

@@ -9,9 +9,7 @@ namespace {
 
 constexpr int kPositions = kRegisters == 32 ? 8 : 4;  // × 3 outputs of sums, + 3 weights + x
 constexpr int kTapGroup = kRegisters == 32 ? 8 : 4;   // × 3 outputs of sums, + 3 of dy + x
-constexpr int kGroupsAtOnce =
-    3;                     // groups of taps that share a pass over dy: those of few channels share lines of x
-constexpr int kLine = 64;  // bytes of one position: sixteen images
+constexpr int kLine = 64;                             // bytes of one position: sixteen images
 
 // ---- gather
 
@@ -204,12 +202,12 @@ void wgrad_taps(const DenseWgradArgs& args, int k, int groups, WgradNext& next) 
 
 void wgrad(const DenseWgradArgs& args) {
   const int groups = args.taps / kTapGroup;
-  const int calls = groups > 0 ? (groups + kGroupsAtOnce - 1) / kGroupsAtOnce : 1;
+  const int calls = groups > 0 ? (groups + args.groups_at_once - 1) / args.groups_at_once : 1;
   const int steps = calls * ((args.outputs + kOutputGroup - 1) / kOutputGroup);
   WgradNext next = {{args.next_x, steps}, {args.next_dy, steps}};
   int k = 0;
-  for (int left = groups; left > 0; left -= kGroupsAtOnce) {
-    const int now = left < kGroupsAtOnce ? left : kGroupsAtOnce;
+  for (int left = groups; left > 0; left -= args.groups_at_once) {
+    const int now = left < args.groups_at_once ? left : args.groups_at_once;
     wgrad_taps<kTapGroup>(args, k, now, next);
     k += now * kTapGroup;
   }
