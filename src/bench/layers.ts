@@ -91,7 +91,16 @@ export interface ClassMean {
   readonly mean: number;
   /** The slowest layer's speed-up ÷ the mean. */
   readonly lowest: number;
+  /** The least time that the measured ceilings leave all passes ÷ the time taken. */
+  readonly ofCeilings: number;
   readonly goal: number | null;
+}
+
+/** The least time that the measured ceilings leave a layer's passes ÷ the time taken. */
+function ofCeilings({ forward, dgrad, wgrad }: LayerTiming): number {
+  const passes = [forward, dgrad, wgrad];
+  const least = passes.reduce((sum, { ms, of_bound }) => sum + ms * of_bound, 0);
+  return least / passes.reduce((sum, { ms }) => sum + ms, 0);
 }
 
 /** A row a class and sparsity, classes in their order, sparsities ascending; empty classes have none. */
@@ -99,11 +108,17 @@ export function classMeans(timings: readonly LayerTiming[]): ClassMean[] {
   const sparsities = [...new Set(timings.map(({ sparsity }) => sparsity))].sort((a, b) => a - b);
   return layerClasses.flatMap(({ name, has, goals }) =>
     sparsities.flatMap((sparsity) => {
-      const speedups = timings.filter((t) => t.sparsity === sparsity && has(t)).map(({ speedup }) => speedup);
-      if (speedups.length === 0) return [];
+      const members = timings.filter((t) => t.sparsity === sparsity && has(t));
+      if (members.length === 0) return [];
+      const speedups = members.map(({ speedup }) => speedup);
       const mean = geometricMean(speedups);
       const goal = goals[String(sparsity)] ?? null;
-      return [{ name, sparsity, layers: speedups.length, mean, lowest: Math.min(...speedups) / mean, goal }];
+      return [
+        {
+          ...{ name, sparsity, layers: members.length, mean, lowest: Math.min(...speedups) / mean },
+          ...{ ofCeilings: geometricMean(members.map(ofCeilings)), goal },
+        },
+      ];
     }),
   );
 }
