@@ -124,7 +124,8 @@ struct Batches {
 std::vector<float> train(int threads) {
   const RpEngineApi& api = *rp_cpu_engine(RP_ENGINE_ABI_VERSION);
   const Model model;
-  RpSessionConfig config{kImages, threads, 0, RP_PROGRAM_TRAIN | RP_PROGRAM_EVAL, nullptr, 0, nullptr};
+  RpSessionConfig config{kImages, threads, 0,       RP_PROGRAM_TRAIN | RP_PROGRAM_EVAL,
+                         nullptr, 0,       nullptr, nullptr};
   RpSession* session = nullptr;
   RpError error;
   const auto check = [&](int status) { require_that(status == 0, error.message); };
