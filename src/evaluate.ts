@@ -66,10 +66,10 @@ export async function evaluateCheckpoint(
   const { dataset } = await openData(config, { dataset: own, model: modelOf(graph.name, graph) });
   onNotice?.(dataset.description);
   const { device: engine, threads, pin } = config;
-  // The run's choices: the same sums in the same order, to the last digit.
-  const { plan } = checkpoint;
+  // The run's choices: the same sums in the same order, to the last digit. Another engine has choices of its own.
+  const replay = checkpoint.engine === engine ? { plan: checkpoint.plan } : {};
   const sessionOptions = (batchSize: number): SessionOptions => ({
-    ...{ graph, masks, engine, threads, pin, batchSize, plan, programs: ['eval'] },
+    ...{ graph, masks, engine, threads, pin, batchSize, programs: ['eval'], ...replay },
   });
   const wanted = { batchSize: config.batchSize, accumulate: 1 };
   const bytesOf = (n: number) => planMemory(sessionOptions(n)).total;

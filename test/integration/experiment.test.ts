@@ -112,6 +112,9 @@ describe.each(engines)('an experiment on %s', (device) => {
     expect(await evaluateCheckpoint(result.run_dir!, { dataset, batchSize: 5 })).toMatchObject({
       images: 24,
     });
+    const [other] = engines.filter((engine) => engine !== device);
+    const elsewhere = await evaluateCheckpoint(result.run_dir!, { dataset, device: other! });
+    expect(elsewhere.nll).toBeCloseTo(result.final.test_loss!, 4);
   });
 
   it('keeps the pruned weights pruned and stores none of them', async () => {
