@@ -1,7 +1,7 @@
 // npm run bench -- [--quick] [--threads N] [--only layers,train,scaling] [--arch A,B] [--sparsity X,Y] [--seconds S]
 //   [--rounds N] [--shapes resnet20,vgg16,wrn50] [--repetitions N] [--out DIRECTORY]
 // Builds dist/ and the bench programs (oneDNN: Debian package libdnnl-dev), then runs src/bench/main.ts. Writes
-// bench/results/<date>-<cpu>.json, plots beside it, and bench/RESULTS.md; with --quick into build/bench-quick/.
+// bench/results/<date>-<cpu>-<kernels>.json, plots beside it, and bench/RESULTS.md; with --quick into build/bench-quick/.
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';

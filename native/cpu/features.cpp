@@ -1,5 +1,8 @@
 #include "cpu/features.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdlib>
 
 #include "core/error.h"
@@ -58,6 +61,17 @@ Isa cpu_isa() {
          forced, isa_name(available_isas().front()));
   }
   return isa;
+}
+
+const CoreCaches& core_caches() {
+  static const CoreCaches caches = [] {
+    CoreCaches c = {0, 0};
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+    c = {sysconf(_SC_LEVEL1_DCACHE_SIZE), sysconf(_SC_LEVEL2_CACHE_SIZE)};
+#endif
+    return CoreCaches{std::max<int64_t>(c.l1_bytes, 32 << 10), std::max<int64_t>(c.l2_bytes, 256 << 10)};
+  }();
+  return caches;
 }
 
 }  // namespace rp

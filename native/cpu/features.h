@@ -6,6 +6,7 @@
 // keeps one copy of such a function for the whole addon, and that copy could hold instructions the machine
 // lacks.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,12 @@ std::vector<Isa> available_isas();
 // The best available, or the one that RP_CPU_ISA=avx512|avx2|portable names (an error if the machine lacks
 // it). The variable is read at every call.
 Isa cpu_isa();
+
+// Data caches of a core, as the system tells; where it does not, those of small x86-64 cores.
+struct CoreCaches {
+  int64_t l1_bytes, l2_bytes;
+};
+const CoreCaches& core_caches();
 
 }  // namespace rp
 

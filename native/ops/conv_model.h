@@ -5,13 +5,21 @@
 #include <cstdint>
 #include <vector>
 
+#include "cpu/features.h"
 #include "ops/conv_pass.h"
 #include "ops/conv_tiling.h"
 
 namespace rp {
 
+// So many lines of this machine's L1, given for one of 512.
+inline int lines_of_l1(int of_512) { return static_cast<int>(of_512 * core_caches().l1_bytes >> 15); }
+
 constexpr int kL1Lines = 440;  // of 512: what a tile of x may take before it is read from L2
-constexpr int64_t kL2Bytes = int64_t{1} << 20;
+
+// Whether so many bytes an image block are more than `times` L2 holds: they come from, and leave for, memory.
+inline bool beyond_l2(int64_t block_bytes, int blocks, int times = 1) {
+  return block_bytes * blocks > times * core_caches().l2_bytes;
+}
 
 struct TileShape {
   int height, width;
@@ -56,7 +64,8 @@ inline int lines_of(const ConvPass& pass, const TileChoice& c, bool skips_border
 // Reads that miss L1 cost up to twice as much where all of them do; a list visits lines in its own order, so
 // that a part of a larger tile stays.
 inline double memory_factor(double lines, double span = kL1Lines) {
-  return 1.0 + std::clamp((lines - kL1Lines) / span, 0.0, 1.0);
+  const double of_512 = lines * (32 << 10) / static_cast<double>(core_caches().l1_bytes);
+  return 1.0 + std::clamp((of_512 - kL1Lines) / span, 0.0, 1.0);
 }
 
 struct TileCandidate {

@@ -56,19 +56,25 @@ Tiling::Tiling(int rows, int cols, const TileChoice& choice, const HasTile& has)
   const int target = choice.height * choice.width;
   for (int col = 0; col < cols;) {
     const int width = largest_size(std::min(choice.width, cols - col), [&](int w) { return has(1, w); });
-    if (choice.across_blocks) {
-      for (int row = 0; row < rows; row++) tiles_.push_back({0, row, col, choice.height, width});
-    } else {
-      for (int row = 0; row < rows;) {
-        const int height =
-            largest_size(std::min(rows - row, target / width), [&](int h) { return has(h, width); });
-        tiles_.push_back({0, row, col, height, width});
-        row += height;
+    Strips strips = {tiles_, col, width, 0, static_cast<int>(runs_.size()), 0};
+    for (int row = 0; row < rows;) {
+      const int height = choice.across_blocks ? choice.height
+                                              : largest_size(std::min(rows - row, target / width),
+                                                             [&](int h) { return has(h, width); });
+      const int step = choice.across_blocks ? 1 : height;
+      if (strips.runs == 0 || runs_.back().height != height) {
+        runs_.push_back({strips.tiles, row, height});
+        strips.runs++;
       }
+      strips.tiles++;
+      largest_ = std::max(largest_, height * width);
+      row += step;
     }
-    col += width;
+    const int count = (cols - col) / width;
+    strips_.push_back(strips);
+    tiles_ += int64_t{count} * strips.tiles;
+    col += count * width;
   }
-  for (const TileItem& tile : tiles_) largest_ = std::max(largest_, tile.height * tile.width);
   if (choice.across_blocks) {
     rest_.assign(choice.height, 0);
     for (int n = 1; n < choice.height; n++) {
@@ -85,9 +91,17 @@ int64_t Tiling::groups(int blocks) const {
 }
 
 TileItem Tiling::item(int64_t index, int blocks) const {
-  const int64_t count = static_cast<int64_t>(tiles_.size());
-  TileItem item = tiles_[index % count];
-  int group = static_cast<int>(index / count);
+  int group = static_cast<int>(index / tiles_);
+  const int64_t tile = index % tiles_;
+  size_t i = strips_.size() - 1;
+  while (tile < strips_[i].first) i--;
+  const Strips& strips = strips_[i];
+  const int in_strips = static_cast<int>(tile - strips.first), in_strip = in_strips % strips.tiles;
+  const Run* run = &runs_[strips.first_run + strips.runs - 1];
+  while (in_strip < run->first) run--;
+  const int rows = choice_.across_blocks ? 1 : run->height;
+  TileItem item = {0, run->row + (in_strip - run->first) * rows,
+                   strips.col + in_strips / strips.tiles * strips.width, run->height, strips.width};
   if (!choice_.across_blocks) {
     item.block = group;
     return item;

@@ -39,14 +39,28 @@ class Tiling {
   // Over so many image blocks. Items of one block (or group of blocks) are neighbours.
   int64_t items(int blocks) const { return groups(blocks) * tiles(); }
   TileItem item(int64_t index, int blocks) const;
-  int64_t groups(int blocks) const;                                      // of blocks, by the choice alone
-  int64_t tiles() const { return static_cast<int64_t>(tiles_.size()); }  // of one group
-  int largest() const { return largest_; }                               // positions of the largest tile
-  int64_t bytes() const { return static_cast<int64_t>(tiles_.capacity() * sizeof(TileItem)); }
+  int64_t groups(int blocks) const;         // of blocks, by the choice alone
+  int64_t tiles() const { return tiles_; }  // of one group
+  int largest() const { return largest_; }  // positions of the largest tile
+  int64_t bytes() const {
+    return static_cast<int64_t>(strips_.capacity() * sizeof(Strips) + runs_.capacity() * sizeof(Run));
+  }
 
  private:
+  // Neighbouring strips of columns, equally wide and so cut into the same tiles; and tiles of one height
+  // within a strip. A layer keeps these few instead of its hundreds of tiles.
+  struct Strips {
+    int64_t first;  // tile
+    int col, width, tiles, first_run, runs;
+  };
+  struct Run {
+    int first, row, height;
+  };
+
   TileChoice choice_;
-  std::vector<TileItem> tiles_;  // of one block, or of one group of blocks
+  std::vector<Strips> strips_;
+  std::vector<Run> runs_;
+  int64_t tiles_ = 0;
   std::vector<int> rest_;  // rest_[n]: blocks of the first group that n < choice_.height blocks are cut into
   int largest_ = 0;
 };

@@ -9,6 +9,12 @@ constexpr uint32_t kLastBlock = 2;   // sums go to y, not to the partial sums
 constexpr uint32_t kStreamOut = 4;   // with non-temporal stores
 constexpr uint32_t kAddOut = 8;      // y += instead of =
 
+// Passes of a kernel over a tile of so many positions: one where `registers` hold all sixteen images of each,
+// else one for each vector of `lanes` images. In one pass lists are walked once, and y leaves in whole lines.
+static constexpr int gather_passes(int positions, int lanes, int registers) {
+  return positions * (16 / lanes) <= registers ? 1 : 16 / lanes;
+}
+
 // Lines that the next call of a thread reads and this one fetches into L2, a few beside each output: all at
 // once they would fill the core's miss buffers and stall it.
 struct PrefetchLines {

@@ -6,6 +6,11 @@
 namespace rp {
 namespace RP_ISA {
 
+// Vectors of each position that one pass takes (gather_passes).
+constexpr int vectors_of_position(int positions, int registers) {
+  return 16 / kLanes / gather_passes(positions, kLanes, registers);
+}
+
 // Fetches lines in `steps` shares of equal size.
 class PrefetchCursor {
  public:
@@ -47,44 +52,61 @@ RP_INLINE void prefetch_tile(const char* y, int64_t y_row, int64_t y_col) {
 }
 
 // Batch norm's statistics while the output is still in registers. Differences from the tile's first value
-// keep the digits that Σ y² - (Σ y)² / n would lose where the mean is far from zero.
-template <int kHeight, int kWidth>
+// keep the digits that Σ y² - (Σ y)² / n would lose where the mean is far from zero. y: kVectors vectors a
+// position, the images from `lane` on.
+template <int kHeight, int kWidth, int kVectors>
 RP_INLINE void sum_tile(const Vec* y, const TileSums& out, int output, int lane) {
-  const Vec origin = y[0], ones = broadcast(1);
-  const Vec kept = out.lanes == nullptr ? ones : load(out.lanes + lane);
-  Vec s = zero(), q = zero(), count = zero();
+  const Vec ones = broadcast(1);
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; v++, lane += kLanes) {
+    const Vec origin = y[v], kept = out.lanes == nullptr ? ones : load(out.lanes + lane);
+    Vec s = zero(), q = zero(), count = zero();
 #pragma GCC unroll 16
-  for (int h = 0; h < kHeight; h++) {
-    const Vec mask = h >= out.masked_row ? kept : ones;
+    for (int h = 0; h < kHeight; h++) {
+      const Vec mask = h >= out.masked_row ? kept : ones;
 #pragma GCC unroll 16
-    for (int c = 0; c < kWidth; c++) {
-      const Vec d = (y[h * kWidth + c] - origin) * mask;
-      s = s + d;
-      q = fmadd(d, d, q);
+      for (int c = 0; c < kWidth; c++) {
+        const Vec d = (y[(h * kWidth + c) * kVectors + v] - origin) * mask;
+        s = s + d;
+        q = fmadd(d, d, q);
+      }
+      count = fmadd(mask, broadcast(kWidth), count);
     }
-    count = fmadd(mask, broadcast(kWidth), count);
+    add_moments(origin, s, q, count, lane > 0, out.sums + output, out.sums + out.stride + output);
   }
-  add_moments(origin, s, q, count, lane > 0, out.sums + output, out.sums + out.stride + output);
 }
 
-// Finished sums of a tile to y: stored, streamed or added.
-template <int kHeight, int kWidth>
+// Finished sums of a tile, kVectors a position, to y: stored, streamed or added. Only whole lines are
+// streamed: non-temporal stores of parts of lines would be slower than plain ones.
+template <int kHeight, int kWidth, int kVectors>
 RP_INLINE void store_tile(const Vec* sum, char* y, int64_t y_row, int64_t y_col, uint32_t flags) {
+  constexpr bool kWholeLines = kVectors * kLanes == 16;
 #pragma GCC unroll 16
   for (int h = 0; h < kHeight; h++) {
     char* at = y;
-    if (flags & kStreamOut) {
+    if (kWholeLines && (flags & kStreamOut)) {
 #pragma GCC unroll 16
-      for (int c = 0; c < kWidth; c++, at += y_col) stream(reinterpret_cast<float*>(at), sum[h * kWidth + c]);
+      for (int c = 0; c < kWidth; c++, at += y_col) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; v++)
+          stream(reinterpret_cast<float*>(at) + v * kLanes, sum[(h * kWidth + c) * kVectors + v]);
+      }
     } else if (flags & kAddOut) {
 #pragma GCC unroll 16
       for (int c = 0; c < kWidth; c++, at += y_col) {
-        float* out = reinterpret_cast<float*>(at);
-        store(out, load(out) + sum[h * kWidth + c]);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; v++) {
+          float* out = reinterpret_cast<float*>(at) + v * kLanes;
+          store(out, load(out) + sum[(h * kWidth + c) * kVectors + v]);
+        }
       }
     } else {
 #pragma GCC unroll 16
-      for (int c = 0; c < kWidth; c++, at += y_col) store(reinterpret_cast<float*>(at), sum[h * kWidth + c]);
+      for (int c = 0; c < kWidth; c++, at += y_col) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; v++)
+          store(reinterpret_cast<float*>(at) + v * kLanes, sum[(h * kWidth + c) * kVectors + v]);
+      }
     }
     if (h + 1 < kHeight) {
       y += y_row;

@@ -1,9 +1,10 @@
 /**
  * `npm run bench` once its programs are built (bench/run.mjs): layers, training steps and scaling, then
- * bench/results/<date>-<cpu>.json, the plots beside it, and bench/RESULTS.md. Sections not run keep what the day's
+ * bench/results/<date>-<cpu>-<kernels>.json, the plots beside it, and bench/RESULTS.md, which also shows the newest
+ * results of other machines. Sections not run keep what the day's
  * file has of them.
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -13,7 +14,7 @@ import { sparsityToDensity } from '../resolve-config.js';
 import { describeMachine } from '../training/machine.js';
 import { benchLayers } from './layers.js';
 import { plots, resultsText, trainTable } from './report.js';
-import { type BenchResults, fileNameOf, mergeResults, type ScalingPoint } from './results.js';
+import { type BenchResults, mergeResults, type ScalingPoint, storedResults } from './results.js';
 import { benchTraining, type TrainBench } from './train.js';
 
 const SECTIONS = ['layers', 'train', 'scaling'] as const;
@@ -117,15 +118,14 @@ function machine(): BenchResults['machine'] {
 function write(results: BenchResults, folder: string): void {
   const beside = join(folder, 'results');
   mkdirSync(beside, { recursive: true });
-  const name = `${results.date.slice(0, 10)}-${fileNameOf(results.machine.cpu)}`;
-  const file = join(beside, `${name}.json`);
-  const before = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as BenchResults) : null;
+  const { file, before, others } = storedResults(beside, results);
   const all = mergeResults(before, results);
   writeFileSync(file, `${JSON.stringify(all, null, 1)}\n`);
-  const charts = plots(all);
-  for (const [chart, svg] of charts) writeFileSync(join(beside, chart), svg);
+  for (const machine of [all, ...others]) {
+    for (const [chart, svg] of plots(machine)) writeFileSync(join(beside, chart), svg);
+  }
   const page = join(folder, 'RESULTS.md');
-  writeFileSync(page, resultsText(all, 'results', [...charts.keys()]));
+  writeFileSync(page, resultsText([all, ...others], 'results'));
   say(`${page}\n${file}`);
 }
 

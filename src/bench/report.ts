@@ -2,7 +2,7 @@
 import { sparsityOf } from '../config.js';
 import { bytesText } from '../units.js';
 import { classMeans, type LayerTiming, layerBytes, type PassTiming } from './layers.js';
-import type { BenchResults } from './results.js';
+import { type BenchResults, machineName } from './results.js';
 import type { Spread } from './statistics.js';
 import { barChart, lineChart } from './svg.js';
 import type { Entry, TrainBench } from './train.js';
@@ -190,25 +190,31 @@ function machineLines({ machine, date, ceilings }: BenchResults): string {
   return `${lines.join('\n')}\n`;
 }
 
-/** bench/RESULTS.md; `plots` are the file names made by `plots`, beside the JSON in `folder`. */
-export function resultsText(results: BenchResults, folder: string, plots: readonly string[]): string {
-  const { layers, train, scaling, commands } = results;
-  const pictures = (prefix: string) =>
-    plots
-      .filter((name) => name.startsWith(prefix))
-      .map((name) => `\n![${name.replace(/\.svg$/, '').replace(/-/g, ' ')}](${folder}/${name})\n`)
-      .join('');
-  const parts = [
+/** bench/RESULTS.md, machine by machine; the charts of `plots` lie in `folder`. */
+export function resultsText(machines: readonly BenchResults[], folder: string): string {
+  return [
     '# Bench results\n\n',
     'Written by `npm run bench`. Times are medians with quartiles; contestants took turns on the same cores, after\n',
-    'their numbers were verified. A ratio of FLOPs is arithmetic; only a ratio of times is a speed-up.\n\n',
-    machineLines(results),
-  ];
+    'their numbers were verified. A ratio of FLOPs is arithmetic; only a ratio of times is a speed-up.\n',
+    ...machines.map((results) => machineText(results, folder)),
+  ].join('');
+}
+
+function machineText(results: BenchResults, folder: string): string {
+  const { layers, train, scaling, commands, machine } = results;
+  const prefix = `${machineName(machine)}-`;
+  const charts = [...plots(results).keys()].map((name) => name.slice(prefix.length));
+  const pictures = (section: string) =>
+    charts
+      .filter((name) => name.startsWith(section))
+      .map((name) => `\n![${name.replace(/\.svg$/, '').replace(/-/g, ' ')}](${folder}/${prefix}${name})\n`)
+      .join('');
+  const parts = [`\n## ${machine.cpu}, ${machine.isa}\n\n`, machineLines(results)];
   if (train) {
     const versions = new Set(train.flatMap(({ entries }) => entries.map(({ version }) => version)));
     const missing = new Set(train.flatMap((bench) => bench.missing));
     parts.push(
-      `\n## Whole training steps\n\n\`${commands.train}\`, ${train[0]?.threads} threads. ${[...versions].join('; ')}.\n`,
+      `\n### Whole training steps\n\n\`${commands.train}\`, ${train[0]?.threads} threads. ${[...versions].join('; ')}.\n`,
       ...[...missing].map((sentence) => `\nNot measured: ${sentence}\n`),
       '\nForward, backward and SGD on one batch held in memory. "Over the fastest dense fp32 peer" divides that peer\'s\n',
       'time by ours (our own dense step where no peer is installed).\n\n',
@@ -226,19 +232,19 @@ export function resultsText(results: BenchResults, folder: string, plots: readon
   }
   if (layers && layers.length > 0) {
     parts.push(
-      `\n## Layers\n\n\`${commands.layers}\`, ${layers[0]!.threads} threads, oneDNN ${layers[0]!.onednn} in its best format, same process, caches flushed before each call. A step is forward + input gradient + weight gradient; sparsity 0 is our dense kernel.\n\n`,
+      `\n### Layers\n\n\`${commands.layers}\`, ${layers[0]!.threads} threads, oneDNN ${layers[0]!.onednn} in its best format, same process, caches flushed before each call. A step is forward + input gradient + weight gradient; sparsity 0 is our dense kernel.\n\n`,
       classTable(layers),
       '\nOf the ceilings: the least time that the measured ceilings leave the three passes (below, with every layer) ÷ the\n',
       'time taken; geometric mean. A goal that was missed at less than 85 % of them is not done.\n',
       bytesTable(layers),
       pictures('layers-'),
-      '\n### Every layer\n\n',
+      '\n#### Every layer\n\n',
       layerTables(layers),
     );
   }
   if (scaling) {
     parts.push(
-      `\n## Scaling over batch and threads\n\n\`${commands.scaling}\`, ${scaling.ratio} at sparsity ${sparsityOf(scaling)}.\n\n`,
+      `\n### Scaling over batch and threads\n\n\`${commands.scaling}\`, ${scaling.ratio} at sparsity ${sparsityOf(scaling)}.\n\n`,
       markdownTable(
         ['network', 'threads', 'batch', 'our dense, images/s', 'our sparse', 'fastest dense peer', 'peer'],
         scaling.points.map(({ arch, threads, batchSize, dense, sparse, peer }) => [
@@ -258,14 +264,15 @@ export function resultsText(results: BenchResults, folder: string, plots: readon
 }
 
 /** Charts by file name. */
-export function plots({ layers, train, scaling }: BenchResults): Map<string, string> {
+export function plots({ layers, train, scaling, machine }: BenchResults): Map<string, string> {
+  const prefix = `${machineName(machine)}-`;
   const charts = new Map<string, string>();
   if (layers && layers.length > 0) {
     const means = classMeans(layers).filter(({ name }) => !name.startsWith('—'));
     const sparsities = [...new Set(means.map(({ sparsity }) => sparsity))];
     const names = [...new Set(means.map(({ name }) => name))];
     charts.set(
-      'layers-speedup.svg',
+      `${prefix}layers-speedup.svg`,
       lineChart({
         title: 'Forward + both gradients over oneDNN dense, geometric mean of a class',
         xLabel: 'sparsity (0: our dense kernel)',
@@ -282,7 +289,7 @@ export function plots({ layers, train, scaling }: BenchResults): Map<string, str
   }
   for (const { arch, batchSize, threads, entries } of train ?? []) {
     charts.set(
-      `train-${arch}.svg`,
+      `${prefix}train-${arch}.svg`,
       barChart({
         title: `${arch}: one training step, batch ${batchSize}, ${threads} threads`,
         yLabel: 'milliseconds',
@@ -300,7 +307,7 @@ export function plots({ layers, train, scaling }: BenchResults): Map<string, str
     const labels = scaling.points.map(({ threads, batchSize }) => `${threads}t, ${batchSize}`);
     const { points } = scaling;
     charts.set(
-      'scaling-throughput.svg',
+      `${prefix}scaling-throughput.svg`,
       lineChart({
         title: `${points[0]!.arch}: images/s over threads and batch`,
         xLabel: 'threads, batch',

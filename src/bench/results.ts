@@ -1,4 +1,6 @@
-/** What `npm run bench` writes: one JSON file a day and processor; the tables and plots are made of it alone. */
+/** What `npm run bench` writes: one JSON file a day and machine; the tables and plots are made of them alone. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Ceilings, LayerTiming } from './layers.js';
 import type { TrainBench } from './train.js';
 
@@ -71,9 +73,36 @@ export function mergeResults(before: BenchResults | null, now: BenchResults): Be
   return { ...before, ...now, ...(layers && { layers: ordered(layers) }), ...(train && { train }), commands };
 }
 
-/** "AMD EPYC 9R14 96-Core Processor" → "amd-epyc-9r14-96-core-processor". */
-export const fileNameOf = (cpu: string) =>
-  cpu
+/**
+ * "AMD EPYC 9R14 96-Core Processor" with AVX-512 → "amd-epyc-9r14-96-core-processor-avx512". Virtual machines
+ * call quite different processors by one name; those of different kernels are never mixed.
+ */
+export const machineName = ({ cpu, isa }: Pick<BenchResults['machine'], 'cpu' | 'isa'>) =>
+  `${cpu} ${isa}`
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, '-')
-    .replace(/^-|-$/g, '') || 'unknown';
+    .replace(/^-|-$/g, '');
+
+const fileName = ({ date, machine }: BenchResults) => `${date.slice(0, 10)}-${machineName(machine)}.json`;
+
+/** A folder's results: where this day's of this machine stand, and the newest of each other machine. */
+export interface StoredResults {
+  readonly file: string;
+  readonly before: BenchResults | null;
+  readonly others: readonly BenchResults[];
+}
+
+/** Errors: a file that cannot be read, or is no JSON. */
+export function storedResults(folder: string, now: BenchResults): StoredResults {
+  const newest = new Map<string, BenchResults>();
+  let before: BenchResults | null = null;
+  // By date, so that the last of a machine is its newest.
+  for (const name of readdirSync(folder).sort()) {
+    if (!name.endsWith('.json')) continue;
+    const results = JSON.parse(readFileSync(join(folder, name), 'utf8')) as BenchResults;
+    newest.set(machineName(results.machine), results);
+    if (name === fileName(now)) before = results;
+  }
+  newest.delete(machineName(now.machine));
+  return { file: join(folder, fileName(now)), before, others: [...newest.values()] };
+}

@@ -1,10 +1,13 @@
 /** The pure parts of the benches: statistics, classes, groups, the text of graphs, tables and plots. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { buildModel } from 'random-pruning';
 import { describe, expect, it } from 'vitest';
 import { graphText } from '../../src/bench/case.js';
 import { classMeans, type LayerTiming, layerBytes, type PassTiming } from '../../src/bench/layers.js';
 import { markdownTable, plots, resultsText, trainTable } from '../../src/bench/report.js';
-import { type BenchResults, fileNameOf, mergeResults } from '../../src/bench/results.js';
+import { type BenchResults, machineName, mergeResults, storedResults } from '../../src/bench/results.js';
 import { geometricMean, spread } from '../../src/bench/statistics.js';
 import { barChart, linearTicks, lineChart, logTicks } from '../../src/bench/svg.js';
 import { compare, type Entry } from '../../src/bench/train.js';
@@ -223,15 +226,16 @@ describe('results', () => {
   });
   it('name the machine, its ceilings, versions, missing peers, and every plot', () => {
     const charts = plots(results);
-    expect([...charts.keys()]).toEqual(['layers-speedup.svg', 'train-resnet20.svg']);
-    const text = resultsText(results, 'results', [...charts.keys()]);
+    const name = machineName(results.machine);
+    expect([...charts.keys()]).toEqual([`${name}-layers-speedup.svg`, `${name}-train-resnet20.svg`]);
+    const text = resultsText([results], 'results');
     for (const part of [
       'AMD EPYC 9R14',
       '204 GFLOP/s with one operand',
       'onednn 1',
       'Not measured: PyTorch: sudo apt-get install python3-torch',
-      '](results/layers-speedup.svg)',
-      '](results/train-resnet20.svg)',
+      `](results/${name}-layers-speedup.svg)`,
+      `](results/${name}-train-resnet20.svg)`,
       '| 3x3, at least 128 channels | 0.9 | 1 | 4.00× | 5.80× | 100 % |',
     ]) {
       expect(text).toContain(part);
@@ -268,9 +272,29 @@ describe('results', () => {
       merged.commands.train,
     );
   });
-  it('lie in a file named for the processor', () => {
-    expect(fileNameOf(results.machine.cpu)).toBe('amd-epyc-9r14-96-core');
-    expect(fileNameOf('')).toBe('unknown');
+  it('lie in a file a day, processor and kernels; a page shows the newest of each machine', () => {
+    expect(machineName(results.machine)).toBe('amd-epyc-9r14-96-core-avx512');
+    const folder = mkdtempSync(join(tmpdir(), 'rp-bench-'));
+    const on = (date: string, isa: string): BenchResults => ({
+      ...results,
+      date,
+      machine: { ...results.machine, isa },
+    });
+    const stored = [on('2026-01-02', 'avx512'), on('2026-01-03', 'avx2'), on('2026-01-04', 'avx2')];
+    for (const one of stored) writeFileSync(storedResults(folder, one).file, JSON.stringify(one));
+    expect(storedResults(folder, on('2026-01-04T10:00', 'avx2'))).toEqual({
+      file: join(folder, '2026-01-04-amd-epyc-9r14-96-core-avx2.json'),
+      before: stored[2],
+      others: [stored[0]],
+    });
+    expect(storedResults(folder, on('2026-01-05', 'avx512'))).toMatchObject({
+      before: null,
+      others: [stored[2]],
+    });
+    const text = resultsText(stored.slice(0, 2), 'results');
+    expect(text).toContain('## AMD EPYC 9R14 (96-Core), avx512');
+    expect(text).toContain('## AMD EPYC 9R14 (96-Core), avx2');
+    rmSync(folder, { recursive: true });
   });
   it('align numbers to the right', () => {
     expect(markdownTable(['a', 'b'], [['x', 1]])).toBe('| a | b |\n| --- | --: |\n| x | 1 |\n');

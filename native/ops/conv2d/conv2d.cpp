@@ -16,9 +16,8 @@
 namespace rp {
 namespace {
 
-constexpr int64_t kSumBytes = 512 << 10;  // partial sums that stay in L2 (1 MiB a core)
-constexpr int64_t kFewestSums = 512;      // a part is not cut smaller than this to even out threads,
-constexpr int64_t kFewestOfThread = 64;   // nor than this to give each thread one
+constexpr int64_t kFewestSums = 512;     // a part is not cut smaller than this to even out threads,
+constexpr int64_t kFewestOfThread = 64;  // nor than this to give each thread one
 
 class DenseWeights final : public ConvWeights {
  public:
@@ -104,9 +103,7 @@ class DenseConv final : public ConvLayer {
   // lists: one a phase, and the weights of one phase after another.
   void gather(const GatherRun& run, const std::vector<DenseList>& lists, const float* weights, bool add,
               ThreadTeam& team) const {
-    // Non-temporal stores of half lines would be slower than plain ones.
-    const bool stream = !add && run.choice.stream && kernels_.lanes == kImagesPerBlock;
-    const uint32_t out = add ? kAddOut : stream ? kStreamOut : 0;
+    const uint32_t out = add ? kAddOut : run.choice.stream ? kStreamOut : 0;
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
       const ConvPass& pass = run.phases[place.phase].pass;
       if (add && pass.taps.empty()) return;
@@ -168,10 +165,13 @@ class DenseConv final : public ConvLayer {
       places_.push_back(c * taps_ + t);
     };
     tap_by_tap_ = wgrad_by_tap(forward_.pass, kernels_.tap_group);
-    // Taps of one channel share lines of x; channels do not, and those of one group fill L1.
+    // Taps share lines of x; channels do not, and those of one group fill L1.
     groups_at_once_ = taps_ > 1 ? 3 : 1;
-    for (int i = 0; i < shape_.in_channels * taps_; i++) {
-      tap_by_tap_ ? put(i % shape_.in_channels, i / shape_.in_channels) : put(i / taps_, i % taps_);
+    const int together = tap_by_tap_ ? kernels_.tap_group : 1;  // channels whose taps alternate
+    for (int c = 0; c < shape_.in_channels; c += together) {
+      for (int t = 0; t < taps_; t++) {
+        for (int i = 0; i < together; i++) put(c + i, t);
+      }
     }
     reaches_.clear();
     if (!tap_by_tap_) return;
@@ -290,7 +290,8 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
 
 DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
   Parts parts{1, 1};
-  const auto too_big = [&] { return sums_of(parts) * 4 * kernels_.lanes > kSumBytes; };
+  // Partial sums stay in L2.
+  const auto too_big = [&] { return sums_of(parts) * 4 * kernels_.lanes > core_caches().l2_bytes / 2; };
   const auto too_few = [&] {
     const int count = parts.outputs * parts.taps;
     return threads > 1 && count < 4 * threads &&
@@ -344,15 +345,12 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
       args.taps = k1 - k0;
       args.outputs = o1 - o0;
       args.first_tap = k0;
-      args.channels = shape_.in_channels;
+      args.kernel_taps = taps_;
       args.groups_at_once = groups_at_once_;
       // The input channels that these taps read.
-      const auto channel = [&](int k) { return tap_by_tap_ ? k % shape_.in_channels : k / taps_; };
-      int c0 = channel(k0), c1 = channel(k1 - 1) + 1;
-      if (tap_by_tap_ && (k1 - k0 >= shape_.in_channels || c1 <= c0)) {  // more than one tap
-        c0 = 0;
-        c1 = shape_.in_channels;
-      }
+      const int together = tap_by_tap_ ? kernels_.tap_group : 1;
+      const int c0 = k0 / (together * taps_) * together;
+      const int c1 = ((k1 - 1) / (together * taps_) + 1) * together;
       args.sums = scratch_->member(member);
       std::memset(args.sums, 0, int64_t{args.taps} * args.outputs * kernels_.lanes * sizeof(float));
       for (int64_t t = 0; t < items; t++) {
@@ -400,12 +398,11 @@ std::vector<TileChoice> dense_candidates(ConvPassKind kind, const ConvShape& sha
   const DenseConvKernels& kernels = dense_conv_kernels(isa);
   if (kind == ConvPassKind::dgrad) {
     const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
-    return dense_gather_choices(main_pass(passes), has_dense_gather(kernels, 1), blocks);
+    return dense_gather_choices(main_pass(passes), kernels, blocks);
   }
   const ConvPass pass = forward_pass(shape, layouts);
-  return kind == ConvPassKind::forward
-             ? dense_gather_choices(pass, has_dense_gather(kernels, pass.x_step), blocks)
-             : dense_wgrad_choices(pass, kernels.tap_group, blocks);
+  return kind == ConvPassKind::forward ? dense_gather_choices(pass, kernels, blocks)
+                                       : dense_wgrad_choices(pass, kernels.tap_group, blocks);
 }
 
 }  // namespace rp

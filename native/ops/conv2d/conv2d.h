@@ -49,10 +49,11 @@ struct DenseWgradArgs {
   int height, width;
   const int32_t* offsets;  // taps byte offsets
   int taps, outputs;
-  // Where offsets go tap by tap, `channels` of each, the first being the first_tap-th of all: what each tap
-  // reaches from a tile of full height. Null where they go channel by channel: every position is taken.
+  // Where the offsets of a group are one tap of several channels, and its neighbours the channels' other
+  // taps: what each of the kernel's taps reaches from a tile of full height; the first offset is the
+  // first_tap-th of all. Null where offsets go channel by channel: every position is taken.
   const TapReach* reach;
-  int first_tap, channels;
+  int first_tap, kernel_taps;
   int groups_at_once;             // groups of taps that share a pass over dy
   PrefetchLines next_x, next_dy;  // of the next tile
   float*
@@ -63,6 +64,7 @@ using DenseGather = void (*)(const DenseGatherArgs&);
 
 struct DenseConvKernels {
   int lanes;
+  int gather_registers;                                      // for the sums of one output (gather_passes)
   DenseGather (*gather)(int height, int width, int x_step);  // null when there is none
   void (*wgrad)(const DenseWgradArgs&);
   // Sums of one call of wgrad to dw[o · row + places[k]].

@@ -14,9 +14,9 @@ constexpr int kLine = 64;                             // bytes of one position: 
 // ---- gather
 
 // The terms of one list, for columns [kFrom, kTo) of the tile.
-template <int kHeight, int kWidth, int kStep, int kOutputs, int kFrom, int kTo>
+template <int kHeight, int kWidth, int kStep, int kOutputs, int kVectors, int kFrom, int kTo>
 RP_INLINE void gather_terms(const DenseTerms& terms, const char* x, int64_t x_row, const float* weights,
-                            Vec (&sum)[kOutputs][kHeight * kWidth]) {
+                            Vec (&sum)[kOutputs][kHeight * kWidth * kVectors]) {
   const int32_t* end = terms.entries + 2 * int64_t{terms.count};
 #pragma GCC unroll 1
   for (const int32_t* entry = terms.entries; entry < end; entry += 2) {
@@ -29,11 +29,15 @@ RP_INLINE void gather_terms(const DenseTerms& terms, const char* x, int64_t x_ro
     for (int h = 0; h < kHeight; h++) {
 #pragma GCC unroll 16
       for (int c = kFrom; c < kTo; c++) {
-        Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine));
-        keep(xv);  // in a register: the compiler would load it once an output
 #pragma GCC unroll 4
-        for (int o = 0; o < kOutputs; o++) {
-          sum[o][h * kWidth + c] = fmadd(wv[o], xv, sum[o][h * kWidth + c]);
+        for (int v = 0; v < kVectors; v++) {
+          Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine) + v * kLanes);
+          keep(xv);  // in a register: the compiler would load it once an output
+#pragma GCC unroll 4
+          for (int o = 0; o < kOutputs; o++) {
+            Vec& s = sum[o][(h * kWidth + c) * kVectors + v];
+            s = fmadd(wv[o], xv, s);
+          }
         }
       }
       if (h + 1 < kHeight) {
@@ -48,31 +52,39 @@ template <int kHeight, int kWidth, int kStep, int kOutputs>
 RP_INLINE void gather_outputs(const DenseGatherArgs& args, int first_output, const float* weights,
                               float* partial, char* out) {
   constexpr int kTile = kHeight * kWidth;
+  constexpr int kVectors = vectors_of_position(kTile, kPositions);
+  constexpr int kSums = kTile * kVectors;
   const uint32_t flags = args.flags;
   const bool first = flags & kFirstBlock, last = flags & kLastBlock;
   const int64_t x_row = args.x_row, y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
-  for (int lane = 0; lane < 16; lane += kLanes) {
-    Vec sum[kOutputs][kTile];
+  for (int lane = 0; lane < 16; lane += kLanes * kVectors) {
+    Vec sum[kOutputs][kSums];
+    const auto partial_of = [&](int o, int s) {
+      return partial + (o * kTile + s / kVectors) * 16 + s % kVectors * kLanes + lane;
+    };
 #pragma GCC unroll 4
     for (int o = 0; o < kOutputs; o++) {
 #pragma GCC unroll 16
-      for (int t = 0; t < kTile; t++)
-        sum[o][t] = first ? zero() : load(partial + (o * kTile + t) * 16 + lane);
+      for (int s = 0; s < kSums; s++) sum[o][s] = first ? zero() : load(partial_of(o, s));
     }
     const char* x = args.x + lane * 4;
-    gather_terms<kHeight, kWidth, kStep, kOutputs, 0, kWidth>(args.terms[0], x, x_row, weights, sum);
+    gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 0, kWidth>(args.terms[0], x, x_row, weights,
+                                                                        sum);
     if constexpr (kWidth > 1) {
-      gather_terms<kHeight, kWidth, kStep, kOutputs, 1, kWidth>(args.terms[1], x, x_row, weights, sum);
-      gather_terms<kHeight, kWidth, kStep, kOutputs, 0, kWidth - 1>(args.terms[2], x, x_row, weights, sum);
+      gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 1, kWidth>(args.terms[1], x, x_row, weights,
+                                                                          sum);
+      gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 0, kWidth - 1>(args.terms[2], x, x_row,
+                                                                              weights, sum);
     }
 #pragma GCC unroll 4
     for (int o = 0; o < kOutputs; o++) {
       if (last) {
-        if (args.sums.sums != nullptr) sum_tile<kHeight, kWidth>(sum[o], args.sums, first_output + o, lane);
-        store_tile<kHeight, kWidth>(sum[o], out + o * y_channel + lane * 4, y_row, y_col, flags);
+        if (args.sums.sums != nullptr)
+          sum_tile<kHeight, kWidth, kVectors>(sum[o], args.sums, first_output + o, lane);
+        store_tile<kHeight, kWidth, kVectors>(sum[o], out + o * y_channel + lane * 4, y_row, y_col, flags);
       } else {
 #pragma GCC unroll 16
-        for (int t = 0; t < kTile; t++) store(partial + (o * kTile + t) * 16 + lane, sum[o][t]);
+        for (int s = 0; s < kSums; s++) store(partial_of(o, s), sum[o][s]);
       }
     }
   }
@@ -165,7 +177,7 @@ RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, co
 
 TapReach reach_of(const DenseWgradArgs& args, int k) {
   if (args.reach == nullptr) return {0, args.height, 0, args.width};
-  TapReach reach = args.reach[(args.first_tap + k) / args.channels];
+  TapReach reach = args.reach[(args.first_tap + k) / kTapGroup % args.kernel_taps];
   if (reach.row_end > args.height) reach.row_end = args.height;  // the last of a batch's tiles across blocks
   return reach;
 }
@@ -243,7 +255,7 @@ void fence() { stream_fence(); }
 }  // namespace
 
 const DenseConvKernels& dense_conv_kernels() {
-  static const DenseConvKernels kernels = {kLanes, find_gather, wgrad, reduce, kTapGroup, fence};
+  static const DenseConvKernels kernels = {kLanes, kPositions, find_gather, wgrad, reduce, kTapGroup, fence};
   return kernels;
 }
 

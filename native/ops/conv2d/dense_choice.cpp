@@ -13,7 +13,7 @@ constexpr TileShape kShapes[] = {
 #undef TILE
 };
 constexpr int kShapeCount = sizeof kShapes / sizeof *kShapes;
-constexpr int kBlockLines[] = {240, 400};
+constexpr int kBlockLines[] = {240, 400};  // for an L1 of 512
 // Positions of a wgrad tile: many pay for loading and storing the sums, few leave x of a group of taps in L1.
 constexpr int kWgradPositions[] = {256, 128, 96, 64, 48, 32, 16};
 
@@ -30,7 +30,9 @@ bool wgrad_by_tap(const ConvPass& pass, int tap_group) {
   return pass.taps.size() > 1 && pass.inputs() % tap_group == 0 && pass.rows * pass.cols <= 64;
 }
 
-std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const HasTile& has, int blocks) {
+std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const DenseConvKernels& kernels,
+                                             int blocks) {
+  const HasTile has = has_dense_gather(kernels, pass.x_step);
   const double weights = static_cast<double>(pass.inputs()) * std::max<size_t>(pass.taps.size(), 1);
   const std::vector<int> rows = tap_rows(pass);
   std::vector<TileCandidate> candidates;
@@ -38,13 +40,13 @@ std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const HasTile
     const int lines = lines_of(pass, choice);
     int previous = 0;
     for (int limit : kBlockLines) {
-      const int channels = even_blocks(pass.inputs(), limit / lines);
+      const int channels = even_blocks(pass.inputs(), lines_of_l1(limit) / lines);
       if (channels == previous) continue;
       previous = channels;
       const int count = (pass.inputs() + channels - 1) / channels;
       choice.channels = channels;
-      choice.prefetch = pass.x.block_stride * 4 * blocks > kL2Bytes;
-      choice.stream = pass.y.block_stride * 4 * blocks > 8 * kL2Bytes;
+      choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
+      choice.stream = beyond_l2(pass.y.block_stride * 4, blocks, 8);
       const double memory = memory_factor(lines * channels);
       const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
         const int sums = kOutputGroup * tile.height * tile.width;
@@ -54,8 +56,10 @@ std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const HasTile
         const double reached = rows.empty() ? 0 : static_cast<double>(row_end - row_begin) / rows.size();
         // A k: its multiply-adds, or its loads where these are more, and the loop. A block of three outputs:
         // the loop's end, and the sums loaded and stored.
-        const double loads = (kOutputGroup + tile.height * tile.width) * memory + 1;
-        return weights * reached * (std::max<double>(sums, loads) + 2) + count * (30.0 + 3.0 * sums);
+        const int passes = gather_passes(tile.height * tile.width, kernels.lanes, kernels.gather_registers);
+        const double loads = (passes * kOutputGroup + tile.height * tile.width) * memory + passes;
+        return weights * reached * (std::max<double>(sums, loads) + passes * 2) +
+               count * (passes * 30.0 + 3.0 * sums);
       });
       candidates.push_back({choice, cost});
     }
@@ -74,7 +78,7 @@ std::vector<TileChoice> dense_wgrad_choices(const ConvPass& pass, int tap_group,
     choice.across_blocks = pass.rows * pass.cols < positions && blocks > 1;
     choice.height = std::clamp(positions / choice.width, 1,
                                std::min(kLargestSide, choice.across_blocks ? blocks : pass.rows));
-    choice.prefetch = (pass.x.block_stride + pass.y.block_stride) * 4 * blocks > kL2Bytes;
+    choice.prefetch = beyond_l2((pass.x.block_stride + pass.y.block_stride) * 4, blocks);
     const int size = choice.height * choice.width;
     const double lines = wgrad_by_tap(pass, tap_group)
                              ? tap_group * size

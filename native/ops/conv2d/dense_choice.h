@@ -12,11 +12,11 @@ HasTile has_dense_gather(const DenseConvKernels&, int x_step);
 // Wgrad takes tiles of any size.
 bool has_dense_wgrad(int height, int width);
 
-std::vector<TileChoice> dense_gather_choices(const ConvPass&, const HasTile&, int blocks);
+std::vector<TileChoice> dense_gather_choices(const ConvPass&, const DenseConvKernels&, int blocks);
 // tap_group: DenseConvKernels.tap_group.
 std::vector<TileChoice> dense_wgrad_choices(const ConvPass&, int tap_group, int blocks);
-// Whether wgrad's (channel, tap) pairs go tap by tap, so that each group leaves out what its tap does not
-// reach.
+// Whether each group of wgrad's (channel, tap) pairs is one tap of several channels, so that it leaves out
+// what the tap does not reach.
 bool wgrad_by_tap(const ConvPass&, int tap_group);
 
 }  // namespace rp

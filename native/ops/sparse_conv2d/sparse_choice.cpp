@@ -8,7 +8,7 @@
 namespace rp {
 namespace {
 
-constexpr int kBlockLines[] = {330, 400, 480, 640, 800};
+constexpr int kBlockLines[] = {330, 400, 480, 640, 800};  // for an L1 of 512
 
 constexpr TileShape kShapes[] = {
 #define TILE(h, w) {h, w},
@@ -42,27 +42,30 @@ HasTile has_wgrad(const SparseConvKernels& kernels, int x_step) {
   return [&kernels, x_step](int h, int w) { return kernels.wgrad(h, w, x_step) != nullptr; };
 }
 
-std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const HasTile& has, int blocks) {
+std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const SparseConvKernels& kernels,
+                                       int blocks) {
+  const HasTile has = has_gather(kernels, pass.x_step);
   const double per_output = static_cast<double>(nnz) / pass.outputs();
   std::vector<TileCandidate> candidates;
   for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
     const int lines = lines_of(pass, choice, has_row_kinds(pass));
     int previous = 0;
     for (int limit : kBlockLines) {
-      const int channels = even_blocks(pass.inputs(), limit / lines);
+      const int channels = even_blocks(pass.inputs(), lines_of_l1(limit) / lines);
       const int count = (pass.inputs() + channels - 1) / channels;
       if (channels == previous) continue;
       previous = channels;
       choice.channels = channels;
-      choice.prefetch = pass.x.block_stride * 4 * blocks > kL2Bytes;
-      choice.stream = pass.y.block_stride * 4 * blocks > 8 * kL2Bytes;
+      choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
+      choice.stream = beyond_l2(pass.y.block_stride * 4, blocks, 8);
       const double memory = memory_factor(lines * channels, kMissSpan);
       const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
         const int positions = tile.height * tile.width;
-        // A nonzero: positions FMAs and the broadcast. A block of an output: its loop, and partial sums both
-        // ways.
-        return per_output * (positions_of(pass, choice, tile) * memory + 2.5) +
-               count * (22.0 + (count > 1 ? 2.0 * positions : positions));
+        // A nonzero: positions FMAs and, a pass, the broadcast. A block of an output: its loops, and partial
+        // sums both ways.
+        const int passes = gather_passes(positions, kernels.lanes, kernels.gather_registers);
+        return per_output * (positions_of(pass, choice, tile) * memory + passes * 2.5) +
+               count * (passes * 22.0 + (count > 1 ? 2.0 * positions : positions));
       });
       candidates.push_back({choice, cost});
     }
@@ -77,7 +80,7 @@ std::vector<TileChoice> wgrad_choices(const ConvPass& pass, int64_t nnz, const H
   std::vector<TileCandidate> candidates;
   for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
     choice.channels = channels;
-    choice.prefetch = pass.x.block_stride * 4 * blocks > kL2Bytes;
+    choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
     const double memory = memory_factor(lines_of(pass, choice, has_row_kinds(pass)) * channels, kMissSpan);
     const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
       const int positions = tile.height * tile.width;

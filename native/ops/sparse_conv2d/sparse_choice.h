@@ -13,7 +13,7 @@ HasTile has_gather(const SparseConvKernels&, int x_step);
 HasTile has_wgrad(const SparseConvKernels&, int x_step);
 
 // Best first. nnz: of the pass. blocks: image blocks of the largest batch.
-std::vector<TileChoice> gather_choices(const ConvPass&, int64_t nnz, const HasTile&, int blocks);
+std::vector<TileChoice> gather_choices(const ConvPass&, int64_t nnz, const SparseConvKernels&, int blocks);
 // The channel block is the forward list's.
 std::vector<TileChoice> wgrad_choices(const ConvPass&, int64_t nnz, const HasTile&, int blocks, int channels);
 

@@ -21,8 +21,6 @@
 namespace rp {
 namespace {
 
-constexpr int64_t kSumBytes = 640 << 10;  // partial sums that stay in L2 (1 MiB a core)
-
 struct RowCuts {
   RowCut above, below;
 };
@@ -122,10 +120,7 @@ class SparseConv final : public ConvLayer {
   // lists: one a phase, and each phase's values from its list's `first` on.
   void gather(const GatherRun& run, const SparseList* lists, const float* values, bool add,
               ThreadTeam& team) const {
-    // Non-temporal stores of half lines would be slower than plain ones.
-    const uint32_t out = add                                                      ? kAddOut
-                         : run.choice.stream && kernels_.lanes == kImagesPerBlock ? kStreamOut
-                                                                                  : 0;
+    const uint32_t out = add ? kAddOut : run.choice.stream ? kStreamOut : 0;
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
       const SparseList& list = lists[place.phase];
       if (add && list.empty()) return;
@@ -205,8 +200,9 @@ class SparseConv final : public ConvLayer {
 
   int64_t common_bytes() const { return (4 * static_cast<int64_t>(dgrad_index_.size()) + 63) / 64 * 64; }
 
-  int64_t sums_capacity() const {  // nonzeros whose sums are held at once
-    return std::max<int64_t>(kSumBytes / (4 * kernels_.lanes), longest_);
+  int64_t sums_capacity() const {                          // nonzeros whose sums are held at once
+    const int64_t bytes = core_caches().l2_bytes * 5 / 8;  // that stay in L2
+    return std::max<int64_t>(bytes / (4 * kernels_.lanes), longest_);
   }
 
   int64_t scratch_each() const {
@@ -365,12 +361,11 @@ std::vector<TileChoice> sparse_candidates(ConvPassKind kind, const ConvShape& sh
     const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
     const ConvPass& pass = main_pass(passes);
     const int64_t taps = int64_t{shape.kernel_h} * shape.kernel_w;
-    return gather_choices(pass, mask.nnz * static_cast<int64_t>(pass.taps.size()) / taps,
-                          has_gather(kernels, 1), blocks);
+    return gather_choices(pass, mask.nnz * static_cast<int64_t>(pass.taps.size()) / taps, kernels, blocks);
   }
   const ConvPass pass = forward_pass(shape, layouts);
   return kind == ConvPassKind::forward
-             ? gather_choices(pass, mask.nnz, has_gather(kernels, pass.x_step), blocks)
+             ? gather_choices(pass, mask.nnz, kernels, blocks)
              : wgrad_choices(pass, mask.nnz, has_wgrad(kernels, pass.x_step), blocks, channels);
 }
 

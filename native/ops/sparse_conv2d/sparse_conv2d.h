@@ -63,6 +63,7 @@ using SparseWgrad = void (*)(const SparseWgradArgs&);
 
 struct SparseConvKernels {
   int lanes;
+  int gather_registers;  // for sums (gather_passes)
   // Null when there is none. x_step: distance of neighbouring positions in x (any when width is 1).
   SparseGather (*gather)(int height, int width, int x_step);
   SparseWgrad (*wgrad)(int height, int width, int x_step);

@@ -1,8 +1,8 @@
 // The sparse_conv2d kernels, compiled once per instruction set (cpu/simd.h): no std:: here.
 //
-// Vectors narrower than sixteen images go over the images of an output in several passes, so that whole lines
-// of x stay in use. Row pointers are advanced and hidden from the compiler (RP_OPAQUE): it would otherwise
-// keep one register per row and spill (10-25 % slower).
+// Vectors narrower than sixteen images take whole positions in small tiles, and go over the images of an
+// output in several passes in larger ones. Row pointers are advanced and hidden from the compiler
+// (RP_OPAQUE): it would otherwise keep one register per row and spill (10-25 % slower).
 #include "cpu/simd.h"
 #include "ops/sparse_conv2d/sparse_conv2d.h"
 #include "ops/store_tile.h"
@@ -21,7 +21,7 @@ constexpr int kLine = 64;     // bytes of one position: sixteen images
 // ---- gather
 
 // Nonzeros [j, end), for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom.
-template <int kWidth, int kStep, int kFrom, int kTo, int kTile>
+template <int kWidth, int kStep, int kVectors, int kFrom, int kTo, int kTile>
 RP_INLINE void gather_nonzeros(const int32_t* list, const float* weights, int32_t j, int32_t end,
                                const char* x, int64_t x_row, Vec (&sum)[kTile]) {
 #pragma GCC unroll 1
@@ -32,8 +32,11 @@ RP_INLINE void gather_nonzeros(const int32_t* list, const float* weights, int32_
     for (int h = kFrom; h < kTo; h++) {
 #pragma GCC unroll 16
       for (int c = 0; c < kWidth; c++) {
-        Vec& s = sum[h * kWidth + c];
-        s = fmadd(w, load(reinterpret_cast<const float*>(p + c * kStep * kLine)), s);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; v++) {
+          Vec& s = sum[(h * kWidth + c) * kVectors + v];
+          s = fmadd(w, load(reinterpret_cast<const float*>(p + c * kStep * kLine) + v * kLanes), s);
+        }
       }
       if (h + 1 < kTo) {
         p += x_row;
@@ -46,6 +49,8 @@ RP_INLINE void gather_nonzeros(const int32_t* list, const float* weights, int32_
 template <int kHeight, int kWidth, int kStep>
 void gather(const SparseGatherArgs& args) {
   constexpr int kTile = kHeight * kWidth;
+  constexpr int kVectors = vectors_of_position(kTile, kGatherPositions);
+  constexpr int kSums = kTile * kVectors;
   const uint32_t flags = args.flags;
   const bool first = flags & kFirstBlock, last = flags & kLastBlock;
   const int32_t* list = args.list;
@@ -61,33 +66,34 @@ void gather(const SparseGatherArgs& args) {
     if (last && (flags & kAddOut) && o + kAddAhead < args.outputs)
       prefetch_tile<kHeight, kWidth>(y + (o + kAddAhead) * y_channel, y_row, y_col);
     if (begin == end && !first && !last) continue;
-    for (int lane = 0; lane < 16; lane += kLanes) {
+    for (int lane = 0; lane < 16; lane += kLanes * kVectors) {
       float* partial = args.partial + (int64_t{o} * kTile * 16 + lane);
-      Vec sum[kTile];
+      Vec sum[kSums];
       if (first) {
 #pragma GCC unroll 32
-        for (int t = 0; t < kTile; t++) sum[t] = zero();
+        for (int s = 0; s < kSums; s++) sum[s] = zero();
       } else {
 #pragma GCC unroll 32
-        for (int t = 0; t < kTile; t++) sum[t] = load(partial + t * 16);
+        for (int s = 0; s < kSums; s++) sum[s] = load(partial + s / kVectors * 16 + s % kVectors * kLanes);
       }
       const char* x = args.x + lane * 4;
       if constexpr (kHeight > 1) {
         if (args.above == RowCut::edge)
-          gather_nonzeros<kWidth, kStep, 1, kHeight>(list, weights, begin, above, x + x_row, x_row, sum);
+          gather_nonzeros<kWidth, kStep, kVectors, 1, kHeight>(list, weights, begin, above, x + x_row, x_row,
+                                                               sum);
       }
-      gather_nonzeros<kWidth, kStep, 0, kHeight>(list, weights, above, below, x, x_row, sum);
+      gather_nonzeros<kWidth, kStep, kVectors, 0, kHeight>(list, weights, above, below, x, x_row, sum);
       if constexpr (kHeight > 1) {
         if (args.below == RowCut::edge)
-          gather_nonzeros<kWidth, kStep, 0, kHeight - 1>(list, weights, below, end, x, x_row, sum);
+          gather_nonzeros<kWidth, kStep, kVectors, 0, kHeight - 1>(list, weights, below, end, x, x_row, sum);
       }
       if (!last) {
 #pragma GCC unroll 32
-        for (int t = 0; t < kTile; t++) store(partial + t * 16, sum[t]);
+        for (int s = 0; s < kSums; s++) store(partial + s / kVectors * 16 + s % kVectors * kLanes, sum[s]);
         continue;
       }
-      if (args.sums.sums != nullptr) sum_tile<kHeight, kWidth>(sum, args.sums, o, lane);
-      store_tile<kHeight, kWidth>(sum, y + o * y_channel + lane * 4, y_row, y_col, flags);
+      if (args.sums.sums != nullptr) sum_tile<kHeight, kWidth, kVectors>(sum, args.sums, o, lane);
+      store_tile<kHeight, kWidth, kVectors>(sum, y + o * y_channel + lane * 4, y_row, y_col, flags);
     }
   }
 }
@@ -248,7 +254,7 @@ SparseWgrad find_wgrad(int height, int width, int x_step) {
 }  // namespace
 
 const SparseConvKernels& sparse_conv_kernels() {
-  static const SparseConvKernels kernels = {kLanes, find_gather, find_wgrad, reduce, fence};
+  static const SparseConvKernels kernels = {kLanes, kGatherPositions, find_gather, find_wgrad, reduce, fence};
   return kernels;
 }
 
