@@ -139,38 +139,23 @@ RP_INLINE float horizontal_sum(Vec v) {
 #endif
 }
 
-// In double, over the lanes: *first (+)= Σ (s + count·o), *second (+)= Σ (q + o·(2·s + count·o)): of
-// count[lane] values v a lane, with s and q the sums of v - o and of its square, the sums of v and of v².
-RP_INLINE void add_moments(Vec o, Vec s, Vec q, Vec count, bool add, double* first, double* second) {
+// The same of lanes as doubles.
+RP_INLINE double sum_in_double(Vec v) {
 #if defined(RP_ISA_AVX512)
-  __m512d sums = _mm512_setzero_pd(), squares = _mm512_setzero_pd();
-#pragma GCC unroll 2
-  for (int half = 0; half < 2; half++) {
-    const auto part = [half](Vec v) {
-      return _mm512_maskz_cvtps_pd(0xff, half == 0 ? _mm512_maskz_extractf32x8_ps(0xff, v, 0)
-                                                   : _mm512_maskz_extractf32x8_ps(0xff, v, 1));
-    };
-    const __m512d od = part(o), sd = part(s), moved = _mm512_fmadd_pd(part(count), od, sd);
-    sums = _mm512_add_pd(sums, moved);
-    squares = _mm512_add_pd(squares, _mm512_fmadd_pd(od, _mm512_add_pd(sd, moved), part(q)));
-  }
-  const auto total = [](__m512d v) {
-    const __m256d half =
-        _mm256_add_pd(_mm512_maskz_extractf64x4_pd(0xf, v, 0), _mm512_maskz_extractf64x4_pd(0xf, v, 1));
-    const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
-    return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
-  };
-  const double a = total(sums), b = total(squares);
+  const __m512d whole = _mm512_add_pd(_mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, v, 0)),
+                                      _mm512_maskz_cvtps_pd(0xff, _mm512_maskz_extractf32x8_ps(0xff, v, 1)));
+  const __m256d half =
+      _mm256_add_pd(_mm512_maskz_extractf64x4_pd(0xf, whole, 0), _mm512_maskz_extractf64x4_pd(0xf, whole, 1));
+  const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
+#elif defined(RP_ISA_AVX2)
+  const __m256d half =
+      _mm256_add_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
+  const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
 #else
-  double a = 0, b = 0;
-  for (int lane = 0; lane < kLanes; lane++) {
-    const double od = o[lane], sd = s[lane], total = sd + count[lane] * od;
-    a += total;
-    b += q[lane] + od * (sd + total);
-  }
+  return (static_cast<double>(v[0]) + v[2]) + (static_cast<double>(v[1]) + v[3]);
 #endif
-  *first = add ? *first + a : a;
-  *second = add ? *second + b : b;
 }
 
 RP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }     // to L1

@@ -120,6 +120,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         const bool masked = last_images < kImagesPerBlock && last_block == run.blocks - 1;
         place.sums.lanes = masked ? lanes : nullptr;
         place.sums.masked_row = masked && run.choice.across_blocks ? tile.height - 1 : 0;
+        place.sums.images = last_images;
       }
       const char* x = x_of(tile);
       place.y =

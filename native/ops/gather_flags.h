@@ -32,6 +32,7 @@ struct TileSums {
   int64_t stride = 0;
   const float* lanes = nullptr;
   int masked_row = 0;
+  int images = 16;  // lanes that are not 0
 };
 
 }  // namespace rp

@@ -51,29 +51,49 @@ RP_INLINE void prefetch_tile(const char* y, int64_t y_row, int64_t y_col) {
   }
 }
 
-// Batch norm's statistics while the output is still in registers. Differences from the tile's first value
-// keep the digits that Σ y² - (Σ y)² / n would lose where the mean is far from zero. y: kVectors vectors a
-// position, the images from `lane` on.
-template <int kHeight, int kWidth, int kVectors>
-RP_INLINE void sum_tile(const Vec* y, const TileSums& out, int output, int lane) {
-  const Vec ones = broadcast(1);
+// s += Σ (y - origin), q += Σ (y - origin)² over a tile. masked: only of the images that `out` counts.
+template <int kHeight, int kWidth, int kVectors, bool masked>
+RP_INLINE void sum_differences(const Vec* y, Vec origin, const TileSums& out, int lane, Vec* s, Vec* q) {
 #pragma GCC unroll 4
-  for (int v = 0; v < kVectors; v++, lane += kLanes) {
-    const Vec origin = y[v], kept = out.lanes == nullptr ? ones : load(out.lanes + lane);
-    Vec s = zero(), q = zero(), count = zero();
+  for (int v = 0; v < kVectors; v++) {
+    const Vec ones = broadcast(1), kept = masked ? load(out.lanes + lane + v * kLanes) : ones;
 #pragma GCC unroll 16
     for (int h = 0; h < kHeight; h++) {
       const Vec mask = h >= out.masked_row ? kept : ones;
 #pragma GCC unroll 16
       for (int c = 0; c < kWidth; c++) {
-        const Vec d = (y[(h * kWidth + c) * kVectors + v] - origin) * mask;
-        s = s + d;
-        q = fmadd(d, d, q);
+        Vec d = y[(h * kWidth + c) * kVectors + v] - origin;
+        if (masked) d = d * mask;
+        *s = *s + d;
+        *q = fmadd(d, d, *q);
       }
-      count = fmadd(mask, broadcast(kWidth), count);
     }
-    add_moments(origin, s, q, count, lane > 0, out.sums + output, out.sums + out.stride + output);
   }
+}
+
+// Batch norm's statistics while the output is still in registers. Differences from the tile's first value
+// keep the digits that Σ y² - (Σ y)² / n would lose where the mean is far from zero. y: kVectors vectors a
+// position, the images from `lane` on.
+template <int kHeight, int kWidth, int kVectors>
+RP_INLINE void sum_tile(const Vec* y, const TileSums& out, int output, int lane) {
+  const float first = y[0][0];
+  const Vec origin = broadcast(first);
+  Vec s = zero(), q = zero();
+  if (out.lanes == nullptr) {
+    sum_differences<kHeight, kWidth, kVectors, false>(y, origin, out, lane, &s, &q);
+  } else {
+    sum_differences<kHeight, kWidth, kVectors, true>(y, origin, out, lane, &s, &q);
+  }
+  // Images of a row: of all, and of those with lanes.
+  constexpr int kImages = kLanes * kVectors;
+  const int left = out.images - lane, kept = left < 0 ? 0 : left < kImages ? left : kImages;
+  const int whole_rows = out.lanes == nullptr ? kHeight : out.masked_row;
+  const double count = kWidth * (whole_rows * kImages + (kHeight - whole_rows) * kept);
+  const double o = first, sum = sum_in_double(s), moved = sum + count * o;
+  const double squares = sum_in_double(q) + o * (sum + moved);
+  double* const to = out.sums + output;
+  to[0] = lane > 0 ? to[0] + moved : moved;
+  to[out.stride] = lane > 0 ? to[out.stride] + squares : squares;
 }
 
 // Finished sums of a tile, kVectors a position, to y: stored, streamed or added. Only whole lines are
