@@ -6,7 +6,8 @@
 //    Address (h, w) with -border <= h < H + border, -border <= w < W + border is always readable, and zero
 //    outside the image.
 //  - H is outermost and C next, so that a spatial tile of all channels is a few contiguous streams.
-//  - The row stride is an odd number of 64-byte lines: power-of-two strides alias in L1.
+//  - The row stride is an odd number of 64-byte lines, and where that is cheap far from a multiple of L1's 64
+//    sets: the rows of a tile would share a few of them.
 //  - Images n .. 16 * blocks(n) - 1 of the last block are padding: finite values forward, zero gradients
 //  backward.
 //
@@ -25,7 +26,7 @@ struct Layout {
   int channels = 0, height = 0, width = 0;
   int border = 0;
   int64_t channel_stride = 0;  // 16 * (width + border)
-  int64_t row_stride = 0;      // 16 * (channels * (width + border) | 1)
+  int64_t row_stride = 0;      // 16 * row_lines(channels * (width + border))
   int64_t block_stride = 0;    // row_stride * (height + border)
   int64_t margin = 0;          // floats before block 0; a multiple of 16
 
@@ -37,6 +38,17 @@ struct Layout {
   }
 };
 
+// Lines from one row to the next, for rows that use so many.
+inline int64_t row_lines(int64_t used) {
+  constexpr int64_t kSets = 64, kApart = 16;  // of L1; that rows should be, either way
+  constexpr int64_t kCheap = 32;              // at most this part of a row is spent on it
+  const int64_t odd = used | 1, over = odd % kSets;
+  const int64_t apart = over < kApart           ? odd + kApart - over + 1
+                        : over > kSets - kApart ? odd + kSets + kApart - over + 1
+                                                : odd;
+  return (apart - odd) * kCheap <= used ? apart : odd;
+}
+
 inline Layout make_layout(int channels, int height, int width, int border) {
   Layout l;
   l.channels = channels;
@@ -44,7 +56,7 @@ inline Layout make_layout(int channels, int height, int width, int border) {
   l.width = width;
   l.border = border;
   l.channel_stride = int64_t{kImagesPerBlock} * (width + border);
-  l.row_stride = kImagesPerBlock * ((int64_t{channels} * (width + border)) | 1);
+  l.row_stride = kImagesPerBlock * row_lines(int64_t{channels} * (width + border));
   l.block_stride = l.row_stride * (height + border);
   l.margin = border == 0 ? 0 : border * (l.row_stride + kImagesPerBlock);
   return l;

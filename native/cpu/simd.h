@@ -126,6 +126,32 @@ RP_INLINE float horizontal_sum_of_8(__m256 v) {
 }
 #endif
 
+// Whole numbers of 0 to 255 from and to a byte a lane.
+RP_INLINE Vec load_bytes(const uint8_t* p) {
+#if defined(RP_ISA_AVX512)
+  const __m512i wide =
+      _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm512_maskz_cvtepi32_ps(0xffff, wide);
+#elif defined(RP_ISA_AVX2)
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  return Vec{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
+             static_cast<float>(p[3])};
+#endif
+}
+RP_INLINE void store_bytes(uint8_t* p, Vec v) {
+#if defined(RP_ISA_AVX512)
+  const __m512i wide = _mm512_maskz_cvttps_epi32(0xffff, v);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xffff, wide));
+#elif defined(RP_ISA_AVX2)
+  const __m256i wide = _mm256_cvttps_epi32(v);
+  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+#else
+  for (int i = 0; i < kLanes; i++) p[i] = static_cast<uint8_t>(v[i]);
+#endif
+}
+
 // Sum over the lanes, in a fixed order (pairwise halves).
 RP_INLINE float horizontal_sum(Vec v) {
 #if defined(RP_ISA_AVX512)

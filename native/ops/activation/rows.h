@@ -27,12 +27,13 @@ RP_INLINE void clear_columns(float* row, const Layout& l, int64_t c) {
   clear(row + c * l.channel_stride + kImagesPerBlock * int64_t{l.width}, kImagesPerBlock * int64_t{l.border});
 }
 
-// What stands beyond the channels of row h: its odd line, the margin before block 0, the rows after the last.
+// The border beyond the channels of row h: left of the next row, the margin before block 0, the rows after
+// the last.
 RP_INLINE void clear_around_row(float* base, const Layout& l, int64_t block, int64_t h) {
   if (l.border == 0) return;
   float* row = base + row_offset(l, block, h);
-  const int64_t used = l.channels * l.channel_stride;
-  clear(row + used, l.row_stride - used);
+  const int64_t columns = kImagesPerBlock * int64_t{l.border};
+  clear(row + l.row_stride - columns, columns);
   if (block == 0 && h == 0) clear(base - l.margin, l.margin);
   if (h == l.height - 1) clear(row + l.row_stride, l.border * l.row_stride);
 }

@@ -63,7 +63,6 @@ RP_INLINE void max_window(const float* plane, const Layout& x, const PoolWindow&
 void max_forward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
   const Layout& x = args.in_layout;
   const Layout& y = args.out_layout;
-  alignas(64) float chosen_lanes[kImagesPerBlock];
   for (int64_t row = row_begin; row < row_end; row++) {
     const int64_t b = row / y.height, p = row % y.height;
     float* out_row = args.out + row_offset(y, b, p);
@@ -75,12 +74,7 @@ void max_forward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
           Vec best, chosen;
           max_window(plane + lane, x, args.window, p, q, best, chosen);
           store(out + lane, best);
-          store(chosen_lanes + lane, chosen);
-        }
-        if (!args.choice) continue;
-        uint8_t* choice = choice_at(args, y, b, p, c, q);
-        for (int i = 0; i < kImagesPerBlock; i++) {
-          choice[i] = static_cast<uint8_t>(static_cast<int32_t>(chosen_lanes[i]));
+          if (args.choice) store_bytes(choice_at(args, y, b, p, c, q) + lane, chosen);
         }
       }
       clear_columns(out_row, y, c);
@@ -89,10 +83,9 @@ void max_forward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
   }
 }
 
-// dy where the choice was `here`, for kLanes images. Choices become floats an image at a time: GCC 12 gets
-// the vectorised comparison of bytes wrong inside the loop over windows.
-RP_INLINE Vec chosen_gradient(const float* dy, const float* choice, float here) {
-  const Vec c = load(choice), nothing = zero();
+// dy where the choice was `here`, for kLanes images.
+RP_INLINE Vec chosen_gradient(const float* dy, const uint8_t* choice, float here) {
+  const Vec c = load_bytes(choice), nothing = zero();
   const Vec above = select(greater(c, broadcast(here - 0.5f)), load(dy), nothing);
   return select(greater(broadcast(here + 0.5f), c), above, nothing);
 }
@@ -101,7 +94,6 @@ void max_backward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
   const Layout& y = args.in_layout;  // of dy
   const Layout& x = args.out_layout;
   const PoolWindow& window = args.window;
-  alignas(64) float chosen[kImagesPerBlock];
   for (int64_t row = row_begin; row < row_end; row++) {
     const int64_t b = row / x.height, h = row % x.height;
     const Range ps = covering(h, window.height, window.stride, window.padding, y.height);
@@ -117,11 +109,10 @@ void max_backward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
             const int64_t here = (h + window.padding - p * window.stride) * window.width +
                                  (w + window.padding - q * window.stride);
             const uint8_t* choice = choice_at(args, y, b, p, c, q);
-            for (int i = 0; i < kImagesPerBlock; i++) chosen[i] = static_cast<float>(choice[i]);
             const float* dy = args.in + row_offset(y, b, p) + c * y.channel_stride + q * kImagesPerBlock;
             for (int v = 0; v < kBlockVecs; v++) {
               sum[v] =
-                  sum[v] + chosen_gradient(dy + v * kLanes, chosen + v * kLanes, static_cast<float>(here));
+                  sum[v] + chosen_gradient(dy + v * kLanes, choice + v * kLanes, static_cast<float>(here));
             }
           }
         }
