@@ -6,13 +6,17 @@
 
 #include "cpu/features.h"
 
+namespace rp {
+class ThreadTeam;
+}
+
 namespace rp_bench {
-// Over all members of a team running at once, each alone on its core.
+// Over all members of a pinned team running at once, each alone on its core.
 struct Ceilings {
   double fma, load_fma;  // GFLOP/s
   double read, copy;     // GB/s; copy: bytes read + bytes written
 };
-Ceilings measure_ceilings(int threads);
+Ceilings measure_ceilings(rp::ThreadTeam&);
 }  // namespace rp_bench
 
 namespace rp {

@@ -101,7 +101,8 @@ void flush_caches() {
   for (size_t i = 0; i < lines.size(); i += 64) lines[i]++;
 }
 
-// One core a thread, as the team has it: a thread that wakes on another's core would stay there for milliseconds.
+// One core a thread, as the team has it: a thread that wakes on another's core would stay there for
+// milliseconds.
 void pin_openmp(int threads, const std::vector<int>& cores) {
   omp_set_num_threads(threads);
 #pragma omp parallel
@@ -118,9 +119,9 @@ void spin(double seconds) {
   }
 }
 
-// Threads of the side that ran last still spin for work and would hold the cores of the other's: they are given
-// time to fall asleep. Those of the side about to run are woken and their cores brought out of idle, so that
-// neither side pays for the other.
+// Threads of the side that ran last still spin for work and would hold the cores of the other's: they are
+// given time to fall asleep. Those of the side about to run are woken and their cores brought out of idle, so
+// that neither side pays for the other.
 void change_sides(bool ours, rp::ThreadTeam& team) {
   spin(8e-3);
   if (ours) {
@@ -234,8 +235,8 @@ double verify(const Layer& layer, const Case& c, Tensor& x, Tensor& y, Tensor& d
   return worst;
 }
 
-// The least time that the measured ceilings leave a pass: for its multiply-adds (of kept weights with positions
-// inside the map), and for its activations once from and to memory.
+// The least time that the measured ceilings leave a pass: for its multiply-adds (of kept weights with
+// positions inside the map), and for its activations once from and to memory.
 struct Bound {
   double compute, memory;  // milliseconds
 };
@@ -393,18 +394,20 @@ int main(int argc, char** argv) {
     return 2;
   }
   if (threads == 0) threads = rp::available_cores();
-  // Before this thread is pinned: its threads inherit where they may run.
-  const rp_bench::Ceilings ceilings = rp_bench::measure_ceilings(threads);
+  // Before the team pins this thread.
   const std::vector<int> cores = rp::allowed_cores();
   rp::ThreadTeam team(threads, true);
+  const rp_bench::Ceilings ceilings = rp_bench::measure_ceilings(team);
   pin_openmp(team.size(), cores);
   std::printf(
       "{\"ceilings\":{\"isa\":\"%s\",\"threads\":%d,\"fma_gflops\":%.4g,\"load_fma_gflops\":%.4g,"
       "\"read_gbs\":%.4g,\"copy_gbs\":%.4g}}\n",
-      rp::isa_name(rp::cpu_isa()), team.size(), ceilings.fma, ceilings.load_fma, ceilings.read, ceilings.copy);
+      rp::isa_name(rp::cpu_isa()), team.size(), ceilings.fma, ceilings.load_fma, ceilings.read,
+      ceilings.copy);
   std::fflush(stdout);
   for (const Layer& layer : read_shapes(shapes)) {
     if (layer.name.find(filter) == std::string::npos) continue;
-    for (const double sparsity : sparsities) bench(layer, sparsity, repetitions, measure, choice, ceilings, team);
+    for (const double sparsity : sparsities)
+      bench(layer, sparsity, repetitions, measure, choice, ceilings, team);
   }
 }
