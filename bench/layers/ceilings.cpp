@@ -42,18 +42,18 @@ Ceilings measure_ceilings(rp::ThreadTeam& team) {
     std::fill(std::begin(o.w), std::end(o.w), 0.25f);
     o.sink = 0;
   }
-  // Best of many short ones, spread over seconds: a ceiling is what the machine reaches undisturbed, and a
-  // virtual one may stand on one core for a while.
+  // Best of many short ones, in bursts spread over seconds: a ceiling is what the machine reaches
+  // undisturbed, and two virtual cores may share a real one for a while.
   const auto best = [&](auto run) {
     double highest = 0;
     for (int attempt = 0; attempt < 100; attempt++) {
+      if (attempt % 20 == 19) std::this_thread::sleep_for(std::chrono::milliseconds(300));
       std::vector<double> amounts(team.size());
       const double start = now();
       team.parallel([&](int member) { amounts[member] = run(operands[member], member); });
       double total = 0;
       for (double amount : amounts) total += amount;
       highest = std::max(highest, total / (now() - start) * 1e-9);
-      std::this_thread::sleep_for(std::chrono::milliseconds(15));
     }
     return highest;
   };
