@@ -55,9 +55,11 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   const int64_t numel = taps * s.in_channels * s.out_channels;
   const int64_t positions =
       int64_t{1} * s.in_height * s.in_width + int64_t{1} * s.out_height() * s.out_width();
-  // Partial sums of forward or dgrad (at most 28 positions a tile), or of wgrad, and the lists of tiles.
+  // Partial sums of forward or dgrad (at most 28 positions a tile), or of wgrad (a part of L2), and what goes
+  // tile by tile.
   const int64_t wide = std::max(s.in_channels, s.out_channels);
-  const int64_t scratch = std::max<int64_t>(28 * 64 * wide, (640 << 10) + 4 * wide) + 64 * taps * wide;
+  const int64_t scratch =
+      std::max<int64_t>(28 * 64 * wide, core_caches().l2_bytes * 5 / 8 + 4 * wide) + 64 * taps * wide;
   const int64_t tiles = 20 * positions * 2;
   if (mask.bits == nullptr) {
     return 4 * numel * (layouts.has_dgrad ? 2 : 1) + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles +
