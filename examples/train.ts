@@ -7,10 +7,10 @@ const config = experimentConfig({
   sparsity: 0.8,
   data: 'synthetic',
   epochs: 1,
-  maxSteps: 30,
+  maxSteps: 90,
   batchSize: 32,
   threads: 1, // enough for a network this small
-  logInterval: 10,
+  logInterval: 30,
 });
 
 export const losses: number[] = [];

@@ -167,7 +167,7 @@ class DenseConv final : public ConvLayer {
     tap_by_tap_ = wgrad_by_tap(forward_.pass, kernels_.tap_group);
     // Taps share lines of x; channels do not, and those of one group fill L1.
     groups_at_once_ = taps_ > 1 ? 3 : 1;
-    const int together = tap_by_tap_ ? kernels_.tap_group : 1;  // channels whose taps alternate
+    const int together = channels_together();
     for (int c = 0; c < shape_.in_channels; c += together) {
       for (int t = 0; t < taps_; t++) {
         for (int i = 0; i < together; i++) put(c + i, t);
@@ -211,6 +211,8 @@ class DenseConv final : public ConvLayer {
     int outputs, taps;  // how many parts outputs and (channel, tap) pairs are cut into
   };
   Parts wgrad_parts(int threads) const;
+  // Channels whose taps alternate in offsets_.
+  int channels_together() const { return tap_by_tap_ ? kernels_.tap_group : 1; }
   int output_groups() const { return (shape_.out_channels + kOutputGroup - 1) / kOutputGroup; }
   int tap_groups() const {
     return (static_cast<int>(offsets_.size()) + kernels_.tap_group - 1) / kernels_.tap_group;
@@ -348,7 +350,7 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
       args.kernel_taps = taps_;
       args.groups_at_once = groups_at_once_;
       // The input channels that these taps read.
-      const int together = tap_by_tap_ ? kernels_.tap_group : 1;
+      const int together = channels_together();
       const int c0 = k0 / (together * taps_) * together;
       const int c1 = ((k1 - 1) / (together * taps_) + 1) * together;
       args.sums = scratch_->member(member);

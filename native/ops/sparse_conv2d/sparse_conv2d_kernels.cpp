@@ -68,13 +68,14 @@ void gather(const SparseGatherArgs& args) {
     if (begin == end && !first && !last) continue;
     for (int lane = 0; lane < 16; lane += kLanes * kVectors) {
       float* partial = args.partial + (int64_t{o} * kTile * 16 + lane);
+      const auto partial_of = [&](int s) { return partial + s / kVectors * 16 + s % kVectors * kLanes; };
       Vec sum[kSums];
       if (first) {
 #pragma GCC unroll 32
         for (int s = 0; s < kSums; s++) sum[s] = zero();
       } else {
 #pragma GCC unroll 32
-        for (int s = 0; s < kSums; s++) sum[s] = load(partial + s / kVectors * 16 + s % kVectors * kLanes);
+        for (int s = 0; s < kSums; s++) sum[s] = load(partial_of(s));
       }
       const char* x = args.x + lane * 4;
       if constexpr (kHeight > 1) {
@@ -89,7 +90,7 @@ void gather(const SparseGatherArgs& args) {
       }
       if (!last) {
 #pragma GCC unroll 32
-        for (int s = 0; s < kSums; s++) store(partial + s / kVectors * 16 + s % kVectors * kLanes, sum[s]);
+        for (int s = 0; s < kSums; s++) store(partial_of(s), sum[s]);
         continue;
       }
       if (args.sums.sums != nullptr) sum_tile<kHeight, kWidth, kVectors>(sum, args.sums, o, lane);
