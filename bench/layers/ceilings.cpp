@@ -4,10 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
-#include <memory>
 #include <thread>
-#include <vector>
 
 #include "cpu/threads.h"
 #include "ops/conv_scratch.h"
@@ -15,65 +12,85 @@
 namespace rp_bench {
 namespace {
 
-double now() {
+double seconds() {
   timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
-constexpr int64_t kMemoryBytes = 256 << 20;  // far more than any cache, for each of two arrays
-
-struct alignas(64) Operands {
-  float x[4096], w[16], sink;
-};
-
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-using Pages = std::unique_ptr<void, Free>;
+// Each of two arrays: a run takes the next part, so that a part has left every cache when its turn comes.
+constexpr int64_t kMemoryBytes = 512 << 20;
+constexpr int kWindows = 16;
 
 }  // namespace
 
-Ceilings measure_ceilings(rp::ThreadTeam& team) {
-  const rp::CeilingKernels& kernels = rp::ceiling_kernels(rp::cpu_isa());
-  std::vector<Operands> operands(team.size());
-  for (Operands& o : operands) {
+CeilingMeter::CeilingMeter(rp::ThreadTeam& team)
+    : team_(team),
+      kernels_(rp::ceiling_kernels(rp::cpu_isa())),
+      operands_(team.size()),
+      from_(rp::allocate_pages(kMemoryBytes)),
+      to_(rp::allocate_pages(kMemoryBytes)),
+      floats_(kMemoryBytes / 4 / kWindows / team.size() / 64 * 64) {
+  for (Operands& o : operands_) {
     std::fill(std::begin(o.x), std::end(o.x), 0.5f);
     std::fill(std::begin(o.w), std::end(o.w), 0.25f);
     o.sink = 0;
   }
-  // Best of many short ones, in bursts spread over seconds: a ceiling is what the machine reaches
-  // undisturbed, and two virtual cores may share a real one for a while.
-  const auto best = [&](auto run) {
-    double highest = 0;
+}
+
+template <class Run>
+double CeilingMeter::rate(const Run& run) {
+  std::vector<double> amounts(team_.size());
+  const double start = seconds();
+  team_.parallel([&](int member) { amounts[member] = run(operands_[member], member); });
+  double total = 0;
+  for (double amount : amounts) total += amount;
+  return total / (seconds() - start) * 1e-9;
+}
+
+double CeilingMeter::fma() {
+  return rate([&](Operands& o, int) { return kernels_.fma(500000, &o.sink); });
+}
+
+double CeilingMeter::load_fma() {
+  return rate([&](Operands& o, int) { return kernels_.load_fma(6000, o.x, o.w, &o.sink); });
+}
+
+float* CeilingMeter::share(void* pages, int member) const {
+  return static_cast<float*>(pages) + (int64_t{window_} * team_.size() + member) * floats_;
+}
+
+double CeilingMeter::read() {
+  window_ = (window_ + 1) % kWindows;
+  return rate([&](Operands& o, int member) {
+    kernels_.read(share(from_.get(), member), floats_, &o.sink);
+    return 4.0 * floats_;
+  });
+}
+
+double CeilingMeter::copy() {
+  window_ = (window_ + 1) % kWindows;
+  return rate([&](Operands&, int member) {
+    kernels_.copy(share(from_.get(), member), share(to_.get(), member), floats_);
+    return 8.0 * floats_;
+  });
+}
+
+Ceilings CeilingMeter::best() {
+  const auto highest = [](const auto& measure) {
+    double rate = 0;
     for (int attempt = 0; attempt < 100; attempt++) {
       if (attempt % 20 == 19) std::this_thread::sleep_for(std::chrono::milliseconds(300));
-      std::vector<double> amounts(team.size());
-      const double start = now();
-      team.parallel([&](int member) { amounts[member] = run(operands[member], member); });
-      double total = 0;
-      for (double amount : amounts) total += amount;
-      highest = std::max(highest, total / (now() - start) * 1e-9);
+      rate = std::max(rate, measure());
     }
-    return highest;
+    return rate;
   };
-  Ceilings ceilings;
-  ceilings.fma = best([&](Operands& o, int) { return kernels.fma(500000, &o.sink); });
-  ceilings.load_fma = best([&](Operands& o, int) { return kernels.load_fma(25000, o.x, o.w, &o.sink); });
-  const Pages from(rp::allocate_pages(kMemoryBytes)), to(rp::allocate_pages(kMemoryBytes));
-  const int64_t floats = kMemoryBytes / 4 / team.size() / 64 * 64;  // of one member
-  const auto share = [&](const Pages& pages, int member) {
-    return static_cast<float*>(pages.get()) + member * floats;
-  };
-  ceilings.read = best([&](Operands& o, int member) {
-    kernels.read(share(from, member), floats, &o.sink);
-    return 4.0 * floats;
-  });
-  ceilings.copy = best([&](Operands&, int member) {
-    kernels.copy(share(from, member), share(to, member), floats);
-    return 8.0 * floats;
-  });
-  return ceilings;
+  return {highest([&] { return fma(); }), highest([&] { return load_fma(); }), highest([&] { return read(); }),
+          highest([&] { return copy(); })};
+}
+
+Ceilings CeilingMeter::now(bool dense) {
+  return {dense ? fma() : 0, dense ? 0 : load_fma(), read(), copy()};
 }
 
 }  // namespace rp_bench

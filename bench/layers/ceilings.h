@@ -3,20 +3,58 @@
 // bytes read from memory, and read and written past the caches (what a layer's activations take).
 #pragma once
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <vector>
 
 #include "cpu/features.h"
 
 namespace rp {
 class ThreadTeam;
-}
+struct CeilingKernels;
+}  // namespace rp
 
 namespace rp_bench {
-// Over all members of a pinned team running at once, each alone on its core.
+
 struct Ceilings {
   double fma, load_fma;  // GFLOP/s
   double read, copy;     // GB/s; copy: bytes read + bytes written
 };
-Ceilings measure_ceilings(rp::ThreadTeam&);
+
+// Over all members of a pinned team running at once.
+class CeilingMeter {
+ public:
+  explicit CeilingMeter(rp::ThreadTeam&);
+  // What the machine reaches undisturbed: the best of many, over some seconds.
+  Ceilings best();
+  // What it reaches just now, in some milliseconds: less than the best where two virtual cores share a real
+  // one, or other machines its memory. A dense kernel's: load_fma is not measured; a sparse one's: fma is not.
+  Ceilings now(bool dense);
+
+ private:
+  struct alignas(64) Operands {
+    float x[4096], w[16], sink;
+  };
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+
+  template <class Run>
+  double rate(const Run&);
+  double fma();
+  double load_fma();
+  double read();
+  double copy();
+  float* share(void* pages, int member) const;
+
+  rp::ThreadTeam& team_;
+  const rp::CeilingKernels& kernels_;
+  std::vector<Operands> operands_;
+  std::unique_ptr<void, Free> from_, to_;
+  int64_t floats_;  // of one member and run
+  int window_ = 0;
+};
+
 }  // namespace rp_bench
 
 namespace rp {

@@ -6,7 +6,7 @@
 //   [--measure] [--choice TEXT]
 //
 // The first line holds the measured ceilings of the machine; then one JSON object a line and layer ×
-// sparsity, with its share of them. Sparsity 0 is our dense kernel.
+// sparsity, with its share of those measured beside each pass. Sparsity 0 is our dense kernel.
 #include <omp.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -235,15 +235,21 @@ double verify(const Layer& layer, const Case& c, Tensor& x, Tensor& y, Tensor& d
   return worst;
 }
 
-// The least time that the measured ceilings leave a pass: for its multiply-adds (of kept weights with
-// positions inside the map), and for its activations once from and to memory.
+// What a pass cannot do without: multiply-adds of kept weights with positions inside the map, and its
+// activations once from and to memory.
+struct Work {
+  double flops, bytes;
+};
+
+// The least time that the ceilings of the moment leave it.
 struct Bound {
-  double compute, memory;  // milliseconds
+  double compute, memory;  // seconds
+  double longer() const { return std::max(compute, memory); }
 };
 
 enum Pass { kForward, kDgrad, kWgrad };
 
-Bound bound_of(const Layer& layer, const Case& c, bool dense, Pass pass, const rp_bench::Ceilings& ceilings) {
+Work work_of(const Layer& layer, const Case& c, Pass pass) {
   const ConvShape& s = layer.shape;
   // Output positions from which a kernel row (column) lies inside the map.
   const auto inside = [&](int tap, int in, int out) {
@@ -268,12 +274,21 @@ Bound bound_of(const Layer& layer, const Case& c, bool dense, Pass pass, const r
   const double cols = pass == kDgrad ? 1 : double(std::min(s.kernel_w, s.stride)) / s.stride;
   const double x = 4.0 * layer.images * s.in_channels * s.in_height * s.in_width * rows * cols;
   const double y = 4.0 * layer.images * s.out_channels * s.out_height() * s.out_width();
-  const double stream = pass == kWgrad ? ceilings.read : ceilings.copy;
-  return {2e-6 * macs / (dense ? ceilings.fma : ceilings.load_fma), 1e-6 * (x + y) / stream};
+  return {2 * macs, x + y};
+}
+
+// ceilings: before and after it.
+Bound bound_of(const Work& work, bool dense, Pass pass, const rp_bench::Ceilings (&ceilings)[2]) {
+  Bound bound = {0, 0};
+  for (const rp_bench::Ceilings& c : ceilings) {
+    bound.compute += 0.5e-9 * work.flops / (dense ? c.fma : c.load_fma);
+    bound.memory += 0.5e-9 * work.bytes / (pass == kWgrad ? c.read : c.copy);
+  }
+  return bound;
 }
 
 void bench(const Layer& layer, double sparsity, int repetitions, bool measure, const std::string& choice,
-           const rp_bench::Ceilings& ceilings, rp::ThreadTeam& team) {
+           rp_bench::CeilingMeter& meter, rp::ThreadTeam& team) {
   const ConvShape& s = layer.shape;
   const Case c = draw(s, sparsity, 12345);
   const int64_t nnz = static_cast<int64_t>(c.kept.size());
@@ -312,15 +327,27 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
   rp_bench::OneDnnPeer peer(layer.images, s);
   const std::function<void()> theirs[3] = {[&] { peer.forward(); }, [&] { peer.dgrad(); },
                                            [&] { peer.wgrad(); }};
-  std::vector<double> seconds[2][3];
+  Work work[3];
+  for (int pass = 0; pass < 3; pass++) work[pass] = work_of(layer, c, static_cast<Pass>(pass));
+  std::vector<double> seconds[2][3], of_bound[3];
+  int memory_bound[3] = {0, 0, 0};
   for (int repetition = -1; repetition < repetitions; repetition++) {
     for (int pass = 0; pass < 3; pass++) {
       for (int side = 0; side < 2; side++) {
         flush_caches();
         change_sides(side == 0, team);
+        rp_bench::Ceilings ceilings[2];
+        if (side == 0) ceilings[0] = meter.now(sparsity == 0);
         const double start = now();
         (side == 0 ? ours : theirs)[pass]();
-        if (repetition >= 0) seconds[side][pass].push_back(now() - start);
+        const double taken = now() - start;
+        if (repetition < 0) continue;
+        seconds[side][pass].push_back(taken);
+        if (side == 1) continue;
+        ceilings[1] = meter.now(sparsity == 0);
+        const Bound bound = bound_of(work[pass], sparsity == 0, static_cast<Pass>(pass), ceilings);
+        of_bound[pass].push_back(bound.longer() / taken);
+        memory_bound[pass] += bound.memory > bound.compute;
       }
     }
   }
@@ -340,7 +367,7 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
   for (int pass = 0; pass < 3; pass++) {
     const Timing mine = summarise(seconds[0][pass]), dense = summarise(seconds[1][pass]);
     const double gflops = 2e-6 * macs / mine.median;
-    const Bound bound = bound_of(layer, c, sparsity == 0, static_cast<Pass>(pass), ceilings);
+    std::sort(of_bound[pass].begin(), of_bound[pass].end());
     total[0] += mine.median;
     total[1] += dense.median;
     std::printf(
@@ -348,8 +375,8 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
         "4g],"
         "\"gflops\":%.4g,\"bound\":\"%s\",\"of_bound\":%.3g,\"speedup\":%.4g}",
         passes[pass], mine.median, mine.low, mine.high, dense.median, dense.low, dense.high, gflops,
-        bound.memory > bound.compute ? "memory" : "compute",
-        std::max(bound.memory, bound.compute) / mine.median, dense.median / mine.median);
+        2 * memory_bound[pass] > repetitions ? "memory" : "compute", of_bound[pass][repetitions / 2],
+        dense.median / mine.median);
   }
   std::printf(",\"speedup\":%.4g,\"onednn\":\"%s\"}\n", total[1] / total[0],
               rp_bench::OneDnnPeer::version().c_str());
@@ -397,17 +424,18 @@ int main(int argc, char** argv) {
   // Before the team pins this thread.
   const std::vector<int> cores = rp::allowed_cores();
   rp::ThreadTeam team(threads, true);
-  const rp_bench::Ceilings ceilings = rp_bench::measure_ceilings(team);
+  rp_bench::CeilingMeter meter(team);
+  const rp_bench::Ceilings ceilings = meter.best();
   pin_openmp(team.size(), cores);
   std::printf(
       "{\"ceilings\":{\"isa\":\"%s\",\"threads\":%d,\"fma_gflops\":%.4g,\"load_fma_gflops\":%.4g,"
-      "\"read_gbs\":%.4g,\"copy_gbs\":%.4g}}\n",
+      "\"read_gbs\":%.4g,\"copy_gbs\":%.4g,\"beside_passes\":true}}\n",
       rp::isa_name(rp::cpu_isa()), team.size(), ceilings.fma, ceilings.load_fma, ceilings.read,
       ceilings.copy);
   std::fflush(stdout);
   for (const Layer& layer : read_shapes(shapes)) {
     if (layer.name.find(filter) == std::string::npos) continue;
     for (const double sparsity : sparsities)
-      bench(layer, sparsity, repetitions, measure, choice, ceilings, team);
+      bench(layer, sparsity, repetitions, measure, choice, meter, team);
   }
 }

@@ -37,6 +37,9 @@ bool isa_available(Isa isa) {
 #if defined(RP_X86_KERNELS)
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (isa == Isa::avx2) return avx2;
+#if defined(RP_EMULATED_AVX512)
+  return avx2;
+#endif
   return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
 #else

@@ -1,6 +1,7 @@
 // Vec: the vector of the instruction set that this translation unit is compiled for (RP_ISA_AVX512,
-// RP_ISA_AVX2, or neither). The only file with intrinsics. Everything is in namespace rp::RP_ISA, so that the
-// three compilations of a kernel source never share a symbol:
+// RP_ISA_AVX2, or neither; RP_EMULATED_AVX512: the same kernels and results as AVX-512, without its
+// instructions, for tests on processors that lack them). The only file with intrinsics. Everything is in
+// namespace rp::RP_ISA, so that the three compilations of a kernel source never share a symbol:
 //
 //   #include "cpu/simd.h"
 //   namespace rp { namespace RP_ISA { ... const Table& my_kernels() { static const Table table = {...}; ... }
@@ -16,7 +17,7 @@
 #include <immintrin.h>
 #endif
 
-#if defined(RP_ISA_AVX512)
+#if defined(RP_ISA_AVX512) || defined(RP_EMULATED_AVX512)
 #define RP_ISA avx512
 #elif defined(RP_ISA_AVX2)
 #define RP_ISA avx2
@@ -87,30 +88,51 @@ RP_INLINE void keep(Vec& v) { asm volatile("" : "+x"(v)); }
 
 #else
 
-typedef float Vec __attribute__((vector_size(16)));
-typedef int32_t Mask __attribute__((vector_size(16)));
+#if defined(RP_EMULATED_AVX512)
+constexpr int kLanes = 16;
+constexpr int kRegisters = 32;
+#else
 constexpr int kLanes = 4;
 constexpr int kRegisters = 16;
+#endif
+typedef float Vec __attribute__((vector_size(4 * kLanes)));
+typedef int32_t Mask __attribute__((vector_size(4 * kLanes)));
 
-RP_INLINE Vec zero() { return Vec{0, 0, 0, 0}; }
-RP_INLINE Vec broadcast(float s) { return Vec{s, s, s, s}; }
+RP_INLINE Vec zero() { return Vec{}; }
+RP_INLINE Vec broadcast(float s) {
+  Vec v = {};
+  for (int i = 0; i < kLanes; i++) v[i] = s;
+  return v;
+}
 RP_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 RP_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 RP_INLINE void stream(float* p, Vec v) { store(p, v); }
 RP_INLINE void stream_fence() {}
-RP_INLINE Vec fmadd(Vec a, Vec b, Vec c) { return a * b + c; }
+RP_INLINE Vec fmadd(Vec a, Vec b, Vec c) {
+#if defined(RP_EMULATED_AVX512)
+  for (int i = 0; i < kLanes; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+#else
+  return a * b + c;
+#endif
+}
 RP_INLINE Vec max(Vec a, Vec b) { return a > b ? a : b; }
 RP_INLINE Vec min(Vec a, Vec b) { return a < b ? a : b; }
 RP_INLINE Vec sqrt(Vec a) {
-  return Vec{__builtin_sqrtf(a[0]), __builtin_sqrtf(a[1]), __builtin_sqrtf(a[2]), __builtin_sqrtf(a[3])};
+  for (int i = 0; i < kLanes; i++) a[i] = __builtin_sqrtf(a[i]);
+  return a;
 }
 RP_INLINE Mask greater(Vec a, Vec b) { return a > b; }
 RP_INLINE Vec select(Mask m, Vec yes, Vec no) { return m ? yes : no; }
-RP_INLINE uint32_t mask_bits(Mask m) { return (m[0] & 1u) | (m[1] & 2u) | (m[2] & 4u) | (m[3] & 8u); }
+RP_INLINE uint32_t mask_bits(Mask m) {
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes; i++) bits |= m[i] & (1u << i);
+  return bits;
+}
 RP_INLINE Mask mask_of(uint32_t bits) {
-  const int32_t b = static_cast<int32_t>(bits);
-  const Mask lane = {1, 2, 4, 8};
-  return (Mask{b, b, b, b} & lane) == lane;
+  Mask m = {};
+  for (int i = 0; i < kLanes; i++) m[i] = bits >> i & 1 ? -1 : 0;
+  return m;
 }
 RP_INLINE void keep(Vec&) {}
 
@@ -135,8 +157,9 @@ RP_INLINE Vec load_bytes(const uint8_t* p) {
 #elif defined(RP_ISA_AVX2)
   return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 #else
-  return Vec{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
-             static_cast<float>(p[3])};
+  Vec v = {};
+  for (int i = 0; i < kLanes; i++) v[i] = static_cast<float>(p[i]);
+  return v;
 #endif
 }
 RP_INLINE void store_bytes(uint8_t* p, Vec v) {
@@ -161,7 +184,10 @@ RP_INLINE float horizontal_sum(Vec v) {
 #elif defined(RP_ISA_AVX2)
   return horizontal_sum_of_8(v);
 #else
-  return (v[0] + v[2]) + (v[1] + v[3]);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) v[i] += v[i + half];
+  }
+  return v[0];
 #endif
 }
 
@@ -180,7 +206,42 @@ RP_INLINE double sum_in_double(Vec v) {
   const __m128d pair = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
   return _mm_cvtsd_f64(_mm_add_sd(pair, _mm_unpackhi_pd(pair, pair)));
 #else
-  return (static_cast<double>(v[0]) + v[2]) + (static_cast<double>(v[1]) + v[3]);
+  double d[kLanes];
+  for (int i = 0; i < kLanes; i++) d[i] = v[i];
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) d[i] += d[i + half];
+  }
+  return d[0];
+#endif
+}
+
+// to[i] += Σ over the lanes of v[i], in a fixed order.
+RP_INLINE void add_lane_sums(float* to, Vec (&v)[4]) {
+#if defined(RP_ISA_AVX512) || defined(RP_ISA_AVX2)
+#if defined(RP_ISA_AVX512)
+  const Vec ab = _mm512_maskz_unpacklo_ps(0xffff, v[0], v[1]) + _mm512_maskz_unpackhi_ps(0xffff, v[0], v[1]);
+  const Vec cd = _mm512_maskz_unpacklo_ps(0xffff, v[2], v[3]) + _mm512_maskz_unpackhi_ps(0xffff, v[2], v[3]);
+  const Vec quads =
+      _mm512_maskz_shuffle_ps(0xffff, ab, cd, 0x44) + _mm512_maskz_shuffle_ps(0xffff, ab, cd, 0xee);
+  const __m256 half =
+      _mm512_maskz_extractf32x8_ps(0xff, quads, 0) + _mm512_maskz_extractf32x8_ps(0xff, quads, 1);
+#else
+  const Vec ab = _mm256_unpacklo_ps(v[0], v[1]) + _mm256_unpackhi_ps(v[0], v[1]);
+  const Vec cd = _mm256_unpacklo_ps(v[2], v[3]) + _mm256_unpackhi_ps(v[2], v[3]);
+  const __m256 half = _mm256_shuffle_ps(ab, cd, 0x44) + _mm256_shuffle_ps(ab, cd, 0xee);
+#endif
+  const __m128 sums = _mm256_castps256_ps128(half) + _mm256_extractf128_ps(half, 1);
+  _mm_storeu_ps(to, _mm_loadu_ps(to) + sums);
+#else
+  for (int i = 0; i < 4; i++) {
+    float quads[kLanes / 4];
+    for (int q = 0; q < kLanes / 4; q++)
+      quads[q] = (v[i][4 * q] + v[i][4 * q + 2]) + (v[i][4 * q + 1] + v[i][4 * q + 3]);
+    for (int half = kLanes / 8; half > 0; half /= 2) {
+      for (int q = 0; q < half; q++) quads[q] += quads[q + half];
+    }
+    to[i] += quads[0];
+  }
 #endif
 }
 

@@ -46,6 +46,8 @@ export interface Ceilings {
   /** Bytes read from memory; bytes read and written past the caches. */
   readonly read_gbs: number;
   readonly copy_gbs: number;
+  /** `of_bound` is of ceilings measured right before and after each pass, not of these; absent: of these. */
+  readonly beside_passes?: boolean;
 }
 
 export interface LayerClass {

@@ -1,7 +1,7 @@
 /** RESULTS.md and the plots, from the results alone. A ratio of FLOPs always stands beside the ratio of times. */
 import { sparsityOf } from '../config.js';
 import { bytesText } from '../units.js';
-import { classMeans, type LayerTiming, layerBytes, type PassTiming } from './layers.js';
+import { type Ceilings, classMeans, type LayerTiming, layerBytes, type PassTiming } from './layers.js';
 import { type BenchResults, machineName } from './results.js';
 import type { Spread } from './statistics.js';
 import { barChart, lineChart } from './svg.js';
@@ -65,7 +65,7 @@ function classTable(layers: readonly LayerTiming[]): string {
   );
 }
 
-function layerTables(layers: readonly LayerTiming[]): string {
+function layerTables(layers: readonly LayerTiming[], ceilings: Ceilings | undefined): string {
   const head = ['layer', 'sparsity', 'step'];
   const summary = layers.map((t) => [
     t.layer,
@@ -87,7 +87,10 @@ function layerTables(layers: readonly LayerTiming[]): string {
   return [
     'Speed-up over oneDNN, and the share of its ceiling that each pass reaches. The ceiling is the longer of two times:\n',
     'for the multiply-adds of kept weights whose input lies inside the map, at the load-FMA rate (dense: the FMA rate);\n',
-    'or (m) for its two activations, once from and to memory. No pass can reach both at once.\n\n',
+    'or (m) for its two activations, once from and to memory. No pass can reach both at once. ',
+    ceilings?.beside_passes
+      ? 'Both rates are measured\nright before and after each pass: neighbours of a virtual machine slow a pass and its ceiling alike.\n\n'
+      : 'Both rates are the\nbest, above: what slows the machine for a while lowers the share.\n\n',
     markdownTable([...head, ...passes, ...passes.map((pass) => `${pass}, of its ceiling`)], summary),
     '\n<details><summary>Milliseconds (medians, quartiles) and kernels</summary>\n',
     ...details,
@@ -239,7 +242,7 @@ function machineText(results: BenchResults, folder: string): string {
       bytesTable(layers),
       pictures('layers-'),
       '\n#### Every layer\n\n',
-      layerTables(layers),
+      layerTables(layers, results.ceilings),
     );
   }
   if (scaling) {

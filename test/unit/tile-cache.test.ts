@@ -43,11 +43,11 @@ describe('the file of tiles', () => {
   });
 
   it.each([
-    ['damaged', '{"schema": 2, "tiles": {'],
+    ['damaged', '{"schema": 3, "tiles": {'],
     ['of another version', '{"schema": 99, "cpu": "x", "isa": "avx512", "tiles": {}}'],
     ['of other content', '[1, 2]'],
     ['empty', ''],
-    ['of another processor', '{"schema": 2, "cpu": "Z80", "isa": "avx512", "tiles": {}}'],
+    ['of another processor', '{"schema": 3, "cpu": "Z80", "isa": "avx512", "tiles": {}}'],
   ])('holds nothing when %s, says so, and is replaced', (_, content) => {
     fs.mkdirSync(path.dirname(file));
     fs.writeFileSync(file, content);

@@ -211,6 +211,7 @@ class DenseConv final : public ConvLayer {
     int outputs, taps;  // how many parts outputs and (channel, tap) pairs are cut into
   };
   Parts wgrad_parts(int threads) const;
+  void put_sums(const DenseWgradArgs&, float* dw, const int32_t* places, bool add) const;
   // Channels whose taps alternate in offsets_.
   int channels_together() const { return tap_by_tap_ ? kernels_.tap_group : 1; }
   int output_groups() const { return (shape_.out_channels + kOutputGroup - 1) / kOutputGroup; }
@@ -226,7 +227,7 @@ class DenseConv final : public ConvLayer {
   int64_t scratch_each() const {
     int64_t bytes = forward_.scratch(choices_.forward);
     for (const GatherPhase& phase : dgrad_) bytes = std::max(bytes, phase.scratch(choices_.dgrad));
-    if (choices_.has_wgrad) bytes = std::max(bytes, sums_of(wgrad_parts(threads_)) * 4 * kernels_.lanes);
+    if (choices_.has_wgrad) bytes = std::max(bytes, 4 * (sums_of(wgrad_parts(threads_)) + 3));
     return (bytes + 63) / 64 * 64;
   }
 
@@ -293,7 +294,7 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
 DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
   Parts parts{1, 1};
   // Partial sums stay in L2.
-  const auto too_big = [&] { return sums_of(parts) * 4 * kernels_.lanes > core_caches().l2_bytes / 2; };
+  const auto too_big = [&] { return sums_of(parts) * 4 > core_caches().l2_bytes / 2; };
   const auto too_few = [&] {
     const int count = parts.outputs * parts.taps;
     return threads > 1 && count < 4 * threads &&
@@ -312,6 +313,23 @@ DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
     }
   }
   return parts;
+}
+
+// Sums of calls of the kernel to dw[o · row + places[k]].
+void DenseConv::put_sums(const DenseWgradArgs& args, float* dw, const int32_t* places, bool add) const {
+  const float* sum = args.sums;
+  const int64_t row = static_cast<int64_t>(places_.size());
+  for (int k = 0; k < args.taps;) {
+    int group = kernels_.tap_group;
+    while (group > args.taps - k) group /= 2;
+    for (int o = 0; o < args.outputs; o++) {
+      for (int i = k; i < k + group; i++, sum++) {
+        float& out = dw[o * row + places[i]];
+        out = add ? out + *sum : *sum;
+      }
+    }
+    k += group;
+  }
 }
 
 void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
@@ -354,7 +372,7 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
       const int c0 = k0 / (together * taps_) * together;
       const int c1 = ((k1 - 1) / (together * taps_) + 1) * together;
       args.sums = scratch_->member(member);
-      std::memset(args.sums, 0, int64_t{args.taps} * args.outputs * kernels_.lanes * sizeof(float));
+      std::memset(args.sums, 0, int64_t{args.taps} * args.outputs * sizeof(float));
       for (int64_t t = 0; t < items; t++) {
         const TileItem tile = wgrad_tiling_.item(t, blocks);
         args.x = x_of(tile);
@@ -373,7 +391,7 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
         args.reach = tap_by_tap_ ? reaches_.data() + t % wgrad_tiling_.tiles() * taps_ : nullptr;
         kernels_.wgrad(args);
       }
-      kernels_.reduce(args.sums, dw + o0 * row, row, places_.data() + k0, args.taps, args.outputs, add);
+      put_sums(args, dw + o0 * row, places_.data() + k0, add);
     }
   });
 }

@@ -2,7 +2,7 @@
 // the multiply-add units are the limit (PERFORMANCE, CPU design 9).
 //
 //   gather  y[o][t] (+)= Σ_k w[k][o] · x[t + offset[k]]     k over (channel, tap), three outputs at a time
-//   wgrad   sums[k][o][lane] += Σ_t dy[o][t][lane] · x[t + offset[k]][lane], eight k by three outputs at a
+//   wgrad   sums[k][o] += Σ_t,lane dy[o][t][lane] · x[t + offset[k]][lane], tap_group k by three outputs at a
 //   time
 #pragma once
 #include <cstdint>
@@ -56,8 +56,9 @@ struct DenseWgradArgs {
   int first_tap, kernel_taps;
   int groups_at_once;             // groups of taps that share a pass over dy
   PrefetchLines next_x, next_dy;  // of the next tile
-  float*
-      sums;  // [taps in eights (4, 2, 1)][outputs in threes][outputs of the three][taps of the eight][lanes]
+  // [taps in groups (then 4, 2, 1)][outputs in threes][outputs of the three][taps of the group]; up to three
+  // floats behind them are written.
+  float* sums;
 };
 
 using DenseGather = void (*)(const DenseGatherArgs&);
@@ -67,9 +68,6 @@ struct DenseConvKernels {
   int gather_registers;                                      // for the sums of one output (gather_passes)
   DenseGather (*gather)(int height, int width, int x_step);  // null when there is none
   void (*wgrad)(const DenseWgradArgs&);
-  // Sums of one call of wgrad to dw[o · row + places[k]].
-  void (*reduce)(const float* sums, float* dw, int64_t row, const int32_t* places, int taps, int outputs,
-                 bool add);
   int tap_group;  // taps that wgrad takes at a time
   void (*stream_fence)();
 };

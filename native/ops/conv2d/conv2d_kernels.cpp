@@ -127,8 +127,9 @@ DenseGather find_gather(int height, int width, int x_step) {
 
 // ---- wgrad
 
-// Sums of kOutputs × kTaps over the positions of a tile. Narrow vectors: the parts of a position's sixteen
-// images add into the same lanes, as they will be summed in the end.
+// Adds a tile's Σ dy · x of kOutputs × kTaps to their sums. Lanes are summed at once: with vectors of partial
+// sums L2 would hold fewer of them, and x and dy pass over it once for each part of the weights that it
+// holds.
 template <int kOutputs, int kTaps>
 RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, const char* dy,
                            const int32_t* offsets, float* sums) {
@@ -136,7 +137,7 @@ RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, co
 #pragma GCC unroll 4
   for (int o = 0; o < kOutputs; o++) {
 #pragma GCC unroll 8
-    for (int k = 0; k < kTaps; k++) sum[o][k] = load(sums + (o * kTaps + k) * kLanes);
+    for (int k = 0; k < kTaps; k++) sum[o][k] = zero();
   }
   // General registers are scarce: one a tap, one index for all of them, and two for the outputs.
   const char* p[kTaps];
@@ -170,8 +171,13 @@ RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, co
   }
 #pragma GCC unroll 4
   for (int o = 0; o < kOutputs; o++) {
-#pragma GCC unroll 8
-    for (int k = 0; k < kTaps; k++) store(sums + (o * kTaps + k) * kLanes, sum[o][k]);
+#pragma GCC unroll 2
+    for (int k = 0; k < kTaps; k += 4) {
+      Vec four[4];  // beyond kTaps: zeros, added to the sums that follow
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; i++) four[i] = k + i < kTaps ? sum[o][k + i] : zero();
+      add_lane_sums(sums + o * kTaps + k, four);
+    }
   }
 }
 
@@ -200,7 +206,7 @@ void wgrad_taps(const DenseWgradArgs& args, int k, int groups, WgradNext& next) 
       const TapReach reach = reach_of(args, first);
       if (reach.row_begin >= reach.row_end || reach.col_begin >= reach.col_end) continue;
       const int32_t* offsets = args.offsets + first;
-      float* sums = args.sums + (int64_t{first} * args.outputs + int64_t{o} * kTaps) * kLanes;
+      float* sums = args.sums + int64_t{first} * args.outputs + int64_t{o} * kTaps;
       if (left >= kOutputGroup) {
         wgrad_group<kOutputGroup, kTaps>(args, reach, dy, offsets, sums);
       } else if (left == 2) {
@@ -234,28 +240,12 @@ void wgrad(const DenseWgradArgs& args) {
   if (k < args.taps) wgrad_taps<1>(args, k, 1, next);
 }
 
-void reduce(const float* sums, float* dw, int64_t row, const int32_t* places, int taps, int outputs,
-            bool add) {
-  for (int k = 0; k < taps;) {
-    const int left = taps - k;
-    const int group = left >= kTapGroup ? kTapGroup : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-    for (int o = 0; o < outputs; o++) {
-      for (int i = k; i < k + group; i++, sums += kLanes) {
-        const float sum = horizontal_sum(load(sums));
-        float& out = dw[o * row + places[i]];
-        out = add ? out + sum : sum;
-      }
-    }
-    k += group;
-  }
-}
-
 void fence() { stream_fence(); }
 
 }  // namespace
 
 const DenseConvKernels& dense_conv_kernels() {
-  static const DenseConvKernels kernels = {kLanes, kPositions, find_gather, wgrad, reduce, kTapGroup, fence};
+  static const DenseConvKernels kernels = {kLanes, kPositions, find_gather, wgrad, kTapGroup, fence};
   return kernels;
 }
 
