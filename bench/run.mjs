@@ -1,5 +1,4 @@
-// npm run bench -- [--quick] [--threads N] [--only layers,train,scaling] [--arch A,B] [--sparsity X,Y] [--seconds S]
-//   [--rounds N] [--shapes resnet20,vgg16,wrn50] [--repetitions N] [--out DIRECTORY]
+// npm run bench -- --help
 // Builds dist/ and the bench programs (oneDNN: Debian package libdnnl-dev), then runs src/bench/main.ts. Writes
 // bench/results/<date>-<cpu>-<kernels>.json, plots beside it, and bench/RESULTS.md; with --quick into build/bench-quick/.
 import { spawnSync } from 'node:child_process';
@@ -14,11 +13,14 @@ function run(command, ...args) {
 
 const { buildTypeScript } = await import('../scripts/build-ts.mjs');
 await buildTypeScript();
+const args = process.argv.slice(2);
 const folder = path.join(root, 'build', 'bench');
 const targets = ['rp_bench_layers', 'rp_bench_onednn_step'].flatMap((name) => ['--target', name]);
+const helpOnly = args.includes('--help') || args.includes('-h');
 const built =
-  run('cmake', '-S', root, '-B', folder, '-DRP_BENCH=ON', '-DRP_BUILD_ADDON=OFF') &&
-  run('cmake', '--build', folder, '--parallel', ...targets);
+  helpOnly ||
+  (run('cmake', '-S', root, '-B', folder, '-DRP_BENCH=ON', '-DRP_BUILD_ADDON=OFF') &&
+    run('cmake', '--build', folder, '--parallel', ...targets));
 if (!built) {
   console.error(
     'bench: the oneDNN peers were not built (sudo apt-get install libdnnl-dev); going on without them.',
@@ -26,7 +28,7 @@ if (!built) {
 }
 const { status } = spawnSync(
   process.execPath,
-  [path.join(root, 'dist', 'src', 'bench', 'main.js'), ...process.argv.slice(2)],
+  [path.join(root, 'dist', 'src', 'bench', 'main.js'), ...args],
   { cwd: root, stdio: 'inherit' },
 );
 process.exitCode = status ?? 1;

@@ -4,12 +4,11 @@
  * results of other machines. Sections not run keep what the day's
  * file has of them.
  */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { Command, InvalidArgumentError } from 'commander';
 import { native, packageRoot } from '../engine/native.js';
-import { UsageError } from '../errors.js';
 import { sparsityToDensity } from '../resolve-config.js';
 import { describeMachine } from '../training/machine.js';
 import { benchLayers } from './layers.js';
@@ -129,53 +128,91 @@ function write(results: BenchResults, folder: string): void {
   say(`${page}\n${file}`);
 }
 
-function sectionsOf(only: string | undefined): readonly Section[] {
-  if (only === undefined) return SECTIONS;
-  return only.split(',').map((name) => {
+const names = (text: string) => text.split(',');
+
+function amount(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && Number.isFinite(value))) throw new InvalidArgumentError('Expected a positive number.');
+  return value;
+}
+
+function count(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && Number.isInteger(value))) throw new InvalidArgumentError('Expected a positive integer.');
+  return value;
+}
+
+function sparsities(text: string): number[] {
+  const values = names(text).map(Number);
+  if (!values.every((value) => value >= 0 && value < 1))
+    throw new InvalidArgumentError('Expected numbers from 0 to below 1, by commas.');
+  return values;
+}
+
+function sectionsOf(text: string): Section[] {
+  return names(text).map((name) => {
     const section = SECTIONS.find((known) => known === name);
-    if (!section) throw new UsageError(`--only: unknown section "${name}". Known: ${SECTIONS.join(', ')}.`);
+    if (!section) throw new InvalidArgumentError(`Expected some of ${SECTIONS.join(', ')}, by commas.`);
     return section;
   });
 }
 
-const numbers = (text: string) => text.split(',').map(Number);
+const shapeFiles = readdirSync(join(root, 'bench', 'shapes')).map((file) => file.replace(/\.txt$/, ''));
+
+function shapesOf(text: string): string[] {
+  if (!names(text).every((name) => shapeFiles.includes(name)))
+    throw new InvalidArgumentError(`Expected some of ${shapeFiles.join(', ')}, by commas.`);
+  return names(text);
+}
+
+interface Options {
+  quick?: true;
+  threads?: number;
+  only?: Section[];
+  arch?: string[];
+  sparsity?: number[];
+  seconds?: number;
+  rounds?: number;
+  repetitions?: number;
+  shapes?: string[];
+  out?: string;
+}
 
 export async function main(argv: readonly string[]): Promise<void> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      quick: { type: 'boolean', default: false },
-      threads: { type: 'string' },
-      only: { type: 'string' },
-      arch: { type: 'string' },
-      sparsity: { type: 'string' },
-      seconds: { type: 'string' },
-      rounds: { type: 'string' },
-      repetitions: { type: 'string' },
-      shapes: { type: 'string' },
-      out: { type: 'string' },
-    },
-  });
-  const { quick } = values;
+  const options = new Command('npm run bench --')
+    .description(
+      'Layers, training steps and scaling beside oneDNN and PyTorch; writes bench/RESULTS.md, results and plots.',
+    )
+    .option('--quick', 'a smoke test in seconds, into build/bench-quick')
+    .option('--threads <n>', 'of every contestant (default: every core)', count)
+    .option('--only <sections>', `some of ${SECTIONS.join(',')}`, sectionsOf)
+    .option('--arch <names>', 'networks of the training steps, by commas', names)
+    .option('--sparsity <s>', 'of layers and training steps, by commas', sparsities)
+    .option('--seconds <s>', 'timed seconds a contestant of the training steps', amount)
+    .option('--rounds <n>', 'turns a contestant takes in the training steps', count)
+    .option('--shapes <names>', `layers: some of ${shapeFiles.join(',')}`, shapesOf)
+    .option('--repetitions <n>', 'of each pass of a layer', count)
+    .option('--out <directory>', 'instead of bench/')
+    .parse([...argv], { from: 'user' });
+  const values = options.opts<Options>();
+  const quick = values.quick ?? false;
   const settings: Settings = {
     quick,
-    threads: Number(values.threads ?? native().session.cpu().cores),
-    archs: values.arch?.split(',') ?? (quick ? ['resnet20'] : ['resnet20', 'resnet56', 'vgg16', 'wrn50']),
+    threads: values.threads ?? native().session.cpu().cores,
+    archs: values.arch ?? (quick ? ['resnet20'] : ['resnet20', 'resnet56', 'vgg16', 'wrn50']),
     ratios: quick ? ['erk'] : ['uniform', 'erk'],
-    densities: (values.sparsity ? numbers(values.sparsity) : quick ? [0.9] : [0.5, 0.9, 0.95]).map(
-      sparsityToDensity,
-    ),
-    seconds: Number(values.seconds ?? (quick ? 0.5 : 10)),
-    rounds: Number(values.rounds ?? (quick ? 2 : 5)),
-    repetitions: Number(values.repetitions ?? (quick ? 3 : 9)),
-    shapes: values.shapes?.split(',') ?? (quick ? ['resnet20'] : ['resnet20', 'vgg16', 'wrn50']),
+    densities: (values.sparsity ?? (quick ? [0.9] : [0.5, 0.9, 0.95])).map(sparsityToDensity),
+    seconds: values.seconds ?? (quick ? 0.5 : 10),
+    rounds: values.rounds ?? (quick ? 2 : 5),
+    repetitions: values.repetitions ?? (quick ? 3 : 9),
+    shapes: values.shapes ?? (quick ? ['resnet20'] : ['resnet20', 'vgg16', 'wrn50']),
     sparsities: values.sparsity
-      ? [0, ...numbers(values.sparsity)]
+      ? [0, ...values.sparsity]
       : quick
         ? [0, 0.9]
         : [0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98],
   };
-  const sections = sectionsOf(values.only);
+  const sections = values.only ?? SECTIONS;
   const command = `npm run bench${argv.length > 0 ? ` -- ${argv.join(' ')}` : ''}`;
   // A quick run is a smoke test: its figures do not replace the page's.
   const folder = values.out

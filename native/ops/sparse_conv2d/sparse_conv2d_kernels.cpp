@@ -166,12 +166,15 @@ void wgrad(const SparseWgradArgs& args) {
     const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * o] : begin;
     const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * o + 1] : end;
     next.step();
-    if (args.next_dy != nullptr) {
-      const char* row = args.next_dy + o * args.dy_channel;
+    const auto each_line = [&](const char* row, auto&& fetch) {
       for (int h = 0; h < kHeight; h++, row += args.dy_row) {
-        for (int c = 0; c < kWidth; c++) prefetch_l2(row + c * kLine);
+        for (int c = 0; c < kWidth; c++) fetch(row + c * kLine);
       }
-    }
+    };
+    if (args.next_dy != nullptr)
+      each_line(args.next_dy + o * args.dy_channel, [](const char* line) { prefetch_l2(line); });
+    // The next output's, before its multiply-adds wait for it.
+    each_line(args.dy + (o + 1) * args.dy_channel, [](const char* line) { prefetch(line); });
     if (begin == end) continue;
     for (int lane = 0; lane < 16; lane += kLanes) {
       Vec dy[kHeight * kWidth];
