@@ -265,8 +265,10 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
       for (int b = 0; b < list.blocks(); b++) {
         const int channels = std::min(list.channels(), pass.inputs() - b * list.channels());
         for (int64_t g = begin; g < end; g++) {
-          const int64_t first = g * kOutputGroup;
-          const int64_t size = std::min<int64_t>(kOutputGroup, pass.outputs() - first);
+          // The last begins one earlier where the four before the end are taken by two (outputs_together).
+          const bool by_two = g + 1 == groups && groups > 1 && pass.outputs() % kOutputGroup == 1;
+          const int64_t first = g * kOutputGroup - by_two;
+          const int64_t size = outputs_together(static_cast<int>(pass.outputs() - first));
           float* out = to + list.weights_begin(b) + first * list.k_count(b);
           for (int c = 0; c < channels; c++) {
             const float* from =

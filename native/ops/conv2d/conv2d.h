@@ -14,6 +14,12 @@ namespace rp {
 
 constexpr int kOutputGroup = 3;
 
+// Of so many outputs left, those that a kernel takes together. Of four, two and two: one alone has too few
+// sums to keep the multiply-add units busy.
+constexpr int outputs_together(int left) {
+  return left >= kOutputGroup && left != 4 ? kOutputGroup : left < 2 ? left : 2;
+}
+
 struct DenseTerms {
   const int32_t* entries;  // count pairs {byte offset, k}
   int count;
@@ -27,7 +33,7 @@ struct DenseGatherArgs {
   // For all columns; for all but the first, where that one sees the border; for all but the last. A tile of
   // one column has the first kind only.
   DenseTerms terms[3];
-  const float* weights;  // [outputs / 3][k_count][3], then [k_count][outputs % 3]
+  const float* weights;  // of outputs_together, one group after another: [k_count][group]
   int64_t k_count;
   float* partial;  // [outputs][height·width][16]
   PrefetchLines next;
@@ -56,8 +62,7 @@ struct DenseWgradArgs {
   int first_tap, kernel_taps;
   int groups_at_once;             // groups of taps that share a pass over dy
   PrefetchLines next_x, next_dy;  // of the next tile
-  // [taps in groups (then 4, 2, 1)][outputs in threes][outputs of the three][taps of the group]; up to three
-  // floats behind them are written.
+  // [taps in groups (then 4, 2, 1)][outputs][taps of the group]; up to three floats behind them are written.
   float* sums;
 };
 

@@ -95,21 +95,20 @@ void gather(const DenseGatherArgs& args) {
   constexpr int64_t kTile = kHeight * kWidth;
   const int groups = (args.outputs + kOutputGroup - 1) / kOutputGroup;
   PrefetchCursor next(args.next, groups);
-  int o = 0;
-  for (; o + kOutputGroup <= args.outputs; o += kOutputGroup) {
+  for (int o = 0, together; o < args.outputs; o += together) {
+    together = outputs_together(args.outputs - o);
     next.step();
     if ((args.flags & kLastBlock) && (args.flags & kAddOut)) {
       for (int next = o + kOutputGroup; next < o + 2 * kOutputGroup && next < args.outputs; next++)
         prefetch_tile<kHeight, kWidth>(args.y + next * args.y_channel, args.y_row, args.y_col);
     }
-    gather_outputs<kHeight, kWidth, kStep, kOutputGroup>(
-        args, o, args.weights + o * args.k_count, args.partial + o * kTile * 16, args.y + o * args.y_channel);
+    const float* weights = args.weights + o * args.k_count;
+    float* partial = args.partial + o * kTile * 16;
+    char* out = args.y + o * args.y_channel;
+    if (together == 3) gather_outputs<kHeight, kWidth, kStep, 3>(args, o, weights, partial, out);
+    if (together == 2) gather_outputs<kHeight, kWidth, kStep, 2>(args, o, weights, partial, out);
+    if (together == 1) gather_outputs<kHeight, kWidth, kStep, 1>(args, o, weights, partial, out);
   }
-  const float* weights = args.weights + o * args.k_count;
-  float* partial = args.partial + o * kTile * 16;
-  char* out = args.y + o * args.y_channel;
-  if (args.outputs - o == 2) gather_outputs<kHeight, kWidth, kStep, 2>(args, o, weights, partial, out);
-  if (args.outputs - o == 1) gather_outputs<kHeight, kWidth, kStep, 1>(args, o, weights, partial, out);
 }
 
 DenseGather find_gather(int height, int width, int x_step) {
@@ -196,20 +195,20 @@ struct WgradNext {
 // `groups` groups of kTaps taps from k on, whose x stays in L1 while the outputs' dy passes.
 template <int kTaps>
 void wgrad_taps(const DenseWgradArgs& args, int k, int groups, WgradNext& next) {
-  for (int o = 0; o < args.outputs; o += kOutputGroup) {
+  for (int o = 0, together; o < args.outputs; o += together) {
+    together = outputs_together(args.outputs - o);
     next.x.step();
     next.dy.step();
     const char* dy = args.dy + o * args.dy_channel;
-    const int left = args.outputs - o;
     for (int g = 0; g < groups; g++) {
       const int first = k + g * kTaps;
       const TapReach reach = reach_of(args, first);
       if (reach.row_begin >= reach.row_end || reach.col_begin >= reach.col_end) continue;
       const int32_t* offsets = args.offsets + first;
       float* sums = args.sums + int64_t{first} * args.outputs + int64_t{o} * kTaps;
-      if (left >= kOutputGroup) {
-        wgrad_group<kOutputGroup, kTaps>(args, reach, dy, offsets, sums);
-      } else if (left == 2) {
+      if (together == 3) {
+        wgrad_group<3, kTaps>(args, reach, dy, offsets, sums);
+      } else if (together == 2) {
         wgrad_group<2, kTaps>(args, reach, dy, offsets, sums);
       } else {
         wgrad_group<1, kTaps>(args, reach, dy, offsets, sums);
