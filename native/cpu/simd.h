@@ -99,11 +99,7 @@ typedef float Vec __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Mask __attribute__((vector_size(4 * kLanes)));
 
 RP_INLINE Vec zero() { return Vec{}; }
-RP_INLINE Vec broadcast(float s) {
-  Vec v = {};
-  for (int i = 0; i < kLanes; i++) v[i] = s;
-  return v;
-}
+RP_INLINE Vec broadcast(float s) { return s - Vec{}; }  // one shuffle; lane by lane would be many
 RP_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 RP_INLINE void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
 RP_INLINE void stream(float* p, Vec v) { store(p, v); }
@@ -130,9 +126,9 @@ RP_INLINE uint32_t mask_bits(Mask m) {
   return bits;
 }
 RP_INLINE Mask mask_of(uint32_t bits) {
-  Mask m = {};
-  for (int i = 0; i < kLanes; i++) m[i] = bits >> i & 1 ? -1 : 0;
-  return m;
+  Mask lane = {};
+  for (int i = 0; i < kLanes; i++) lane[i] = 1 << i;
+  return ((static_cast<int32_t>(bits) - Mask{}) & lane) == lane;
 }
 RP_INLINE void keep(Vec&) {}
 
