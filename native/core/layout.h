@@ -7,7 +7,8 @@
 //    outside the image.
 //  - H is outermost and C next, so that a spatial tile of all channels is a few contiguous streams.
 //  - The row stride is an odd number of 64-byte lines, and where that is cheap far from a multiple of L1's 64
-//    sets: the rows of a tile would share a few of them.
+//    sets: the rows of a tile would share a few of them. So would the channels of a tile a few columns wide:
+//    their stride is no multiple of four lines, but for a zero column more.
 //  - Images n .. 16 * blocks(n) - 1 of the last block are padding: finite values forward, zero gradients
 //  backward.
 //
@@ -25,8 +26,8 @@ inline int image_blocks(int n) { return (n + kImagesPerBlock - 1) / kImagesPerBl
 struct Layout {
   int channels = 0, height = 0, width = 0;
   int border = 0;
-  int64_t channel_stride = 0;  // 16 * (width + border)
-  int64_t row_stride = 0;      // 16 * row_lines(channels * (width + border))
+  int64_t channel_stride = 0;  // 16 * channel_lines(width + border); zeros behind the width if border > 0
+  int64_t row_stride = 0;      // 16 * row_lines(channels * channel_lines(width + border))
   int64_t block_stride = 0;    // row_stride * (height + border)
   int64_t margin = 0;          // floats before block 0; a multiple of 16
 
@@ -49,14 +50,18 @@ inline int64_t row_lines(int64_t used) {
   return (apart - odd) * kCheap <= used ? apart : odd;
 }
 
+// Lines from one channel to the next, for channels that use so many: at most an eighth is spent on it.
+inline int64_t channel_lines(int64_t used) { return used % 4 == 0 && used >= 8 ? used + 1 : used; }
+
 inline Layout make_layout(int channels, int height, int width, int border) {
   Layout l;
   l.channels = channels;
   l.height = height;
   l.width = width;
   l.border = border;
-  l.channel_stride = int64_t{kImagesPerBlock} * (width + border);
-  l.row_stride = kImagesPerBlock * row_lines(int64_t{channels} * (width + border));
+  const int64_t lines = channel_lines(int64_t{width} + border);
+  l.channel_stride = kImagesPerBlock * lines;
+  l.row_stride = kImagesPerBlock * row_lines(channels * lines);
   l.block_stride = l.row_stride * (height + border);
   l.margin = border == 0 ? 0 : border * (l.row_stride + kImagesPerBlock);
   return l;

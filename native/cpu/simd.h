@@ -58,6 +58,9 @@ RP_INLINE Vec select(Mask m, Vec yes, Vec no) { return _mm512_mask_blend_ps(m, n
 RP_INLINE uint32_t mask_bits(Mask m) { return m; }
 RP_INLINE Mask mask_of(uint32_t bits) { return static_cast<Mask>(bits); }
 RP_INLINE void keep(Vec& v) { asm volatile("" : "+v"(v)); }
+// c += a * b, all three in registers and c where it is: the compiler would fold a load that others share, or
+// move sums about and spill them.
+RP_INLINE void fmadd_to(Vec& c, Vec a, Vec b) { asm("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b)); }
 
 #elif defined(RP_ISA_AVX2)
 
@@ -85,6 +88,7 @@ RP_INLINE Mask mask_of(uint32_t bits) {
       _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lane), lane));
 }
 RP_INLINE void keep(Vec& v) { asm volatile("" : "+x"(v)); }
+RP_INLINE void fmadd_to(Vec& c, Vec a, Vec b) { asm("vfmadd231ps %2, %1, %0" : "+x"(c) : "x"(a), "x"(b)); }
 
 #else
 
@@ -131,6 +135,7 @@ RP_INLINE Mask mask_of(uint32_t bits) {
   return ((static_cast<int32_t>(bits) - Mask{}) & lane) == lane;
 }
 RP_INLINE void keep(Vec&) {}
+RP_INLINE void fmadd_to(Vec& c, Vec a, Vec b) { c = fmadd(a, b, c); }
 
 #endif
 

@@ -89,14 +89,13 @@ void unflatten(const float* y, const Layout& yl, float* x, const Layout& xl, boo
 
 void zero_border(const Layout& l, float* x, int64_t block_begin, int64_t block_end) {
   if (l.border == 0) return;
-  const int64_t columns = kImagesPerBlock * sizeof(float) * l.border;
-  const int64_t used = l.channels * l.channel_stride;
+  const int64_t width = kImagesPerBlock * int64_t{l.width}, used = l.channels * l.channel_stride;
   for (int64_t b = block_begin; b < block_end; b++) {
     if (b == 0) std::memset(x - l.margin, 0, l.margin * sizeof(float));
     for (int64_t h = 0; h < l.height; h++) {
       float* row = x + l.at(b, 0, h, 0);
       for (int64_t c = 0; c < l.channels; c++) {
-        std::memset(row + c * l.channel_stride + kImagesPerBlock * int64_t{l.width}, 0, columns);
+        std::memset(row + c * l.channel_stride + width, 0, (l.channel_stride - width) * sizeof(float));
       }
       std::memset(row + used, 0, (l.row_stride - used) * sizeof(float));
     }

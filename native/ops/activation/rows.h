@@ -24,7 +24,9 @@ RP_INLINE void clear(float* p, int64_t floats) {
 
 // The border columns after one channel's row.
 RP_INLINE void clear_columns(float* row, const Layout& l, int64_t c) {
-  clear(row + c * l.channel_stride + kImagesPerBlock * int64_t{l.width}, kImagesPerBlock * int64_t{l.border});
+  if (l.border == 0) return;
+  const int64_t width = kImagesPerBlock * int64_t{l.width};
+  clear(row + c * l.channel_stride + width, l.channel_stride - width);
 }
 
 // The border beyond the channels of row h: left of the next row, the margin before block 0, the rows after

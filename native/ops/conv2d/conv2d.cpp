@@ -109,15 +109,15 @@ class DenseConv final : public ConvLayer {
       if (add && pass.taps.empty()) return;
       const DenseList& list = lists[place.phase];
       DenseGatherArgs args;
-      list.terms(place, args.terms);
+      list.fill(place, &args);
       args.x = place.x;
       args.x_row = place.x_row;
       args.y = place.y;
       args.y_row = place.y_row;
       args.y_col = place.y_col;
       args.y_channel = place.y_channel;
-      args.k_count = list.k_count(place.channel_block);
-      args.weights = weights + list.weights_begin(place.channel_block) + place.output * args.k_count;
+      args.weights = weights + list.weights_begin(place.channel_block) +
+                     place.output * list.k_count(place.channel_block);
       args.partial = place.partial;
       args.next = place.next;
       args.sums = place.sums;
@@ -256,32 +256,21 @@ class DenseConv final : public ConvLayer {
 void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team) const {
   DenseWeights& packed = static_cast<DenseWeights&>(weights);
   const int64_t row = int64_t{shape_.in_channels} * taps_;  // weights of one output channel
-  // value(output, input, tap) of the pass, three outputs at a time.
   const auto pack_pass = [&](const ConvPass& pass, const DenseList& list, float* to, int64_t output_stride,
                              int64_t input_stride) {
     const int groups = (pass.outputs() + kOutputGroup - 1) / kOutputGroup;
-    const int taps = static_cast<int>(pass.taps.size());
     team.parallel_range(groups, [&](int64_t begin, int64_t end, int) {
       for (int b = 0; b < list.blocks(); b++) {
         const int channels = std::min(list.channels(), pass.inputs() - b * list.channels());
-        for (int64_t g = begin; g < end; g++) {
-          // The last begins one earlier where the four before the end are taken by two (outputs_together).
-          const bool by_two = g + 1 == groups && groups > 1 && pass.outputs() % kOutputGroup == 1;
-          const int64_t first = g * kOutputGroup - by_two;
-          const int64_t size = outputs_together(static_cast<int>(pass.outputs() - first));
+        for (int g = static_cast<int>(begin); g < end; g++) {
+          const int first = group_begin(g, pass.outputs()), size = group_begin(g + 1, pass.outputs()) - first;
+          const float* from =
+              values + first * output_stride + b * int64_t{list.channels()} * input_stride;
           float* out = to + list.weights_begin(b) + first * list.k_count(b);
-          for (int c = 0; c < channels; c++) {
-            const float* from =
-                values + first * output_stride + (b * int64_t{list.channels()} + c) * input_stride;
-            if (size == kOutputGroup) {
-              for (int t = 0; t < taps; t++, out += kOutputGroup) {
-                const float* value = from + pass.taps[t].index;
-                for (int o = 0; o < kOutputGroup; o++) out[o] = value[o * output_stride];
-              }
-            } else {
-              for (int t = 0; t < taps; t++) {
-                for (int64_t o = 0; o < size; o++) *out++ = from[o * output_stride + pass.taps[t].index];
-              }
+          for (const PassTap& tap : pass.taps) {
+            const float* value = from + tap.index;
+            for (int c = 0; c < channels; c++, value += input_stride) {
+              for (int o = 0; o < size; o++) *out++ = value[o * output_stride];
             }
           }
         }

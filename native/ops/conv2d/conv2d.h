@@ -1,7 +1,7 @@
 // conv2d: the kernels of a dense convolution in the batch-innermost layout. Outputs share loads of x, so that
 // the multiply-add units are the limit (PERFORMANCE, CPU design 9).
 //
-//   gather  y[o][t] (+)= Σ_k w[k][o] · x[t + offset[k]]     k over (channel, tap), three outputs at a time
+//   gather  y[o][t] (+)= Σ_k w[k][o] · x[t + offset[k]]     k over (tap, channel), three outputs at a time
 //   wgrad   sums[k][o] += Σ_t,lane dy[o][t][lane] · x[t + offset[k]][lane], tap_group k by three outputs at a
 //   time
 #pragma once
@@ -14,15 +14,21 @@ namespace rp {
 
 constexpr int kOutputGroup = 3;
 
-// Of so many outputs left, those that a kernel takes together. Of four, two and two: one alone has too few
-// sums to keep the multiply-add units busy.
-constexpr int outputs_together(int left) {
-  return left >= kOutputGroup && left != 4 ? kOutputGroup : left < 2 ? left : 2;
+// Where the group-th group of outputs that a kernel takes together begins; of the one behind the last: where it
+// ends. Of the last four, two and two: one alone has too few sums to keep the multiply-add units busy.
+constexpr int group_begin(int group, int outputs) {
+  const int at = group * kOutputGroup;
+  if (at >= outputs) return outputs;
+  return group > 0 && outputs - at == 1 ? at - 1 : at;
 }
 
+// Columns of a tile: where its first (last) one sees the border, that one is left out.
+enum class DenseColumns : int32_t { all, not_first, not_last };
+
+// Neighbouring taps that meet the same columns.
 struct DenseTerms {
-  const int32_t* entries;  // count pairs {byte offset, k}
-  int count;
+  int32_t first_tap, taps;
+  DenseColumns columns;
 };
 
 struct DenseGatherArgs {
@@ -30,11 +36,12 @@ struct DenseGatherArgs {
   int64_t x_row;  // bytes between the tile's rows
   char* y;        // tile's first position, first of the outputs
   int64_t y_row, y_col, y_channel;
-  // For all columns; for all but the first, where that one sees the border; for all but the last. A tile of
-  // one column has the first kind only.
-  DenseTerms terms[3];
-  const float* weights;  // of outputs_together, one group after another: [k_count][group]
-  int64_t k_count;
+  int64_t x_channel;
+  const DenseTerms* terms;
+  int term_count;
+  int channels, taps;      // of the block; of the pass
+  const int32_t* offsets;  // of each tap, bytes
+  const float* weights;    // one group of outputs after another: [taps][channels][group]
   float* partial;  // [outputs][height·width][16]
   PrefetchLines next;
   TileSums sums;

@@ -13,37 +13,53 @@ constexpr int kLine = 64;                             // bytes of one position: 
 
 // ---- gather
 
-// The terms of one list, for columns [kFrom, kTo) of the tile.
+// One k, for columns [kFrom, kTo) of the tile.
 template <int kHeight, int kWidth, int kStep, int kOutputs, int kVectors, int kFrom, int kTo>
-RP_INLINE void gather_terms(const DenseTerms& terms, const char* x, int64_t x_row, const float* weights,
-                            Vec (&sum)[kOutputs][kHeight * kWidth * kVectors]) {
-  const int32_t* end = terms.entries + 2 * int64_t{terms.count};
+RP_INLINE void gather_k(const char* p, int64_t x_row, const float* w,
+                        Vec (&sum)[kOutputs][kHeight * kWidth * kVectors]) {
+  Vec wv[kOutputs];
+#pragma GCC unroll 4
+  for (int o = 0; o < kOutputs; o++) wv[o] = broadcast(w[o]);
+#pragma GCC unroll 16
+  for (int h = 0; h < kHeight; h++) {
+#pragma GCC unroll 16
+    for (int c = kFrom; c < kTo; c++) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; v++) {
+        const Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine) + v * kLanes);
+#pragma GCC unroll 4
+        for (int o = 0; o < kOutputs; o++) fmadd_to(sum[o][(h * kWidth + c) * kVectors + v], wv[o], xv);
+      }
+    }
+    if (h + 1 < kHeight) {
+      p += x_row;
+      RP_OPAQUE(p);
+    }
+  }
+}
+
+// All channels of the block, tap by tap. Two at a time: where threads share a core's front end, each
+// instruction beside the multiply-adds and their loads costs.
+template <int kHeight, int kWidth, int kStep, int kOutputs, int kVectors, int kFrom, int kTo>
+RP_INLINE void gather_terms(const DenseGatherArgs& args, const DenseTerms& terms, const char* x,
+                            const float* weights, Vec (&sum)[kOutputs][kHeight * kWidth * kVectors]) {
+  constexpr int kTogether = kHeight > 2 ? 1 : 2;  // of taller tiles the compiler would spill sums
+  const int64_t x_row = args.x_row, x_channel = args.x_channel;
+  const int64_t channels = args.channels, together = channels / kTogether * kTogether;
+  const float* w = weights + terms.first_tap * channels * kOutputs;
+  const int32_t* const last = args.offsets + terms.first_tap + terms.taps;
+  for (const int32_t* offset = last - terms.taps; offset < last; offset++) {
+    const char* p = x + *offset;
+    const float* const end = w + together * kOutputs;
 #pragma GCC unroll 1
-  for (const int32_t* entry = terms.entries; entry < end; entry += 2) {
-    const char* p = x + entry[0];
-    const float* w = weights + int64_t{entry[1]} * kOutputs;
-    Vec wv[kOutputs];
-#pragma GCC unroll 4
-    for (int o = 0; o < kOutputs; o++) wv[o] = broadcast(w[o]);
-#pragma GCC unroll 16
-    for (int h = 0; h < kHeight; h++) {
-#pragma GCC unroll 16
-      for (int c = kFrom; c < kTo; c++) {
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; v++) {
-          Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine) + v * kLanes);
-          keep(xv);  // in a register: the compiler would load it once an output
-#pragma GCC unroll 4
-          for (int o = 0; o < kOutputs; o++) {
-            Vec& s = sum[o][(h * kWidth + c) * kVectors + v];
-            s = fmadd(wv[o], xv, s);
-          }
-        }
-      }
-      if (h + 1 < kHeight) {
-        p += x_row;
-        RP_OPAQUE(p);
-      }
+    for (; w < end; w += kTogether * kOutputs) {
+#pragma GCC unroll 2
+      for (int i = 0; i < kTogether; i++, p += x_channel)
+        gather_k<kHeight, kWidth, kStep, kOutputs, kVectors, kFrom, kTo>(p, x_row, w + i * kOutputs, sum);
+    }
+    if (together < channels) {
+      gather_k<kHeight, kWidth, kStep, kOutputs, kVectors, kFrom, kTo>(p, x_row, w, sum);
+      w += kOutputs;
     }
   }
 }
@@ -56,7 +72,7 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, int first_output, con
   constexpr int kSums = kTile * kVectors;
   const uint32_t flags = args.flags;
   const bool first = flags & kFirstBlock, last = flags & kLastBlock;
-  const int64_t x_row = args.x_row, y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
+  const int64_t y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
   for (int lane = 0; lane < 16; lane += kLanes * kVectors) {
     Vec sum[kOutputs][kSums];
     const auto partial_of = [&](int o, int s) {
@@ -68,13 +84,22 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, int first_output, con
       for (int s = 0; s < kSums; s++) sum[o][s] = first ? zero() : load(partial_of(o, s));
     }
     const char* x = args.x + lane * 4;
-    gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 0, kWidth>(args.terms[0], x, x_row, weights,
-                                                                        sum);
-    if constexpr (kWidth > 1) {
-      gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 1, kWidth>(args.terms[1], x, x_row, weights,
-                                                                          sum);
-      gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 0, kWidth - 1>(args.terms[2], x, x_row,
-                                                                              weights, sum);
+    for (const DenseTerms* terms = args.terms; terms < args.terms + args.term_count; terms++) {
+      switch (terms->columns) {
+        case DenseColumns::all:
+          gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 0, kWidth>(args, *terms, x, weights, sum);
+          break;
+        case DenseColumns::not_first:
+          if constexpr (kWidth > 1)
+            gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 1, kWidth>(args, *terms, x, weights,
+                                                                                sum);
+          break;
+        case DenseColumns::not_last:
+          if constexpr (kWidth > 1)
+            gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 0, kWidth - 1>(args, *terms, x, weights,
+                                                                                    sum);
+          break;
+      }
     }
 #pragma GCC unroll 4
     for (int o = 0; o < kOutputs; o++) {
@@ -95,19 +120,20 @@ void gather(const DenseGatherArgs& args) {
   constexpr int64_t kTile = kHeight * kWidth;
   const int groups = (args.outputs + kOutputGroup - 1) / kOutputGroup;
   PrefetchCursor next(args.next, groups);
-  for (int o = 0, together; o < args.outputs; o += together) {
-    together = outputs_together(args.outputs - o);
+  const int64_t k_count = int64_t{args.taps} * args.channels;
+  for (int g = 0; g < groups; g++) {
+    const int o = group_begin(g, args.outputs), size = group_begin(g + 1, args.outputs) - o;
     next.step();
     if ((args.flags & kLastBlock) && (args.flags & kAddOut)) {
       for (int next = o + kOutputGroup; next < o + 2 * kOutputGroup && next < args.outputs; next++)
         prefetch_tile<kHeight, kWidth>(args.y + next * args.y_channel, args.y_row, args.y_col);
     }
-    const float* weights = args.weights + o * args.k_count;
+    const float* weights = args.weights + o * k_count;
     float* partial = args.partial + o * kTile * 16;
     char* out = args.y + o * args.y_channel;
-    if (together == 3) gather_outputs<kHeight, kWidth, kStep, 3>(args, o, weights, partial, out);
-    if (together == 2) gather_outputs<kHeight, kWidth, kStep, 2>(args, o, weights, partial, out);
-    if (together == 1) gather_outputs<kHeight, kWidth, kStep, 1>(args, o, weights, partial, out);
+    if (size == 3) gather_outputs<kHeight, kWidth, kStep, 3>(args, o, weights, partial, out);
+    if (size == 2) gather_outputs<kHeight, kWidth, kStep, 2>(args, o, weights, partial, out);
+    if (size == 1) gather_outputs<kHeight, kWidth, kStep, 1>(args, o, weights, partial, out);
   }
 }
 
@@ -195,8 +221,8 @@ struct WgradNext {
 // `groups` groups of kTaps taps from k on, whose x stays in L1 while the outputs' dy passes.
 template <int kTaps>
 void wgrad_taps(const DenseWgradArgs& args, int k, int groups, WgradNext& next) {
-  for (int o = 0, together; o < args.outputs; o += together) {
-    together = outputs_together(args.outputs - o);
+  for (int group = 0, o; (o = group_begin(group, args.outputs)) < args.outputs; group++) {
+    const int size = group_begin(group + 1, args.outputs) - o;
     next.x.step();
     next.dy.step();
     const char* dy = args.dy + o * args.dy_channel;
@@ -206,9 +232,9 @@ void wgrad_taps(const DenseWgradArgs& args, int k, int groups, WgradNext& next) 
       if (reach.row_begin >= reach.row_end || reach.col_begin >= reach.col_end) continue;
       const int32_t* offsets = args.offsets + first;
       float* sums = args.sums + int64_t{first} * args.outputs + int64_t{o} * kTaps;
-      if (together == 3) {
+      if (size == 3) {
         wgrad_group<3, kTaps>(args, reach, dy, offsets, sums);
-      } else if (together == 2) {
+      } else if (size == 2) {
         wgrad_group<2, kTaps>(args, reach, dy, offsets, sums);
       } else {
         wgrad_group<1, kTaps>(args, reach, dy, offsets, sums);

@@ -18,6 +18,10 @@ DenseList::DenseList(const GatherPhase& phase, const TileChoice& choice, int blo
     const Reach tile_reach = reach(tile.row, tile.col, tile.height, tile.width);
     if (find(tile_reach) == nullptr) add(tile_reach, tile.col, tile.width);
   }
+  for (const PassTap& tap : pass_.taps) {
+    offsets_.push_back(
+        static_cast<int32_t>(4 * (tap.dr * pass_.x.row_stride + int64_t{tap.ds} * kImagesPerBlock)));
+  }
 }
 
 DenseList::Reach DenseList::reach(int row, int col, int height, int width) const {
@@ -38,51 +42,52 @@ DenseList::Reach DenseList::reach(int row, int col, int height, int width) const
   return r;
 }
 
-const DenseList::Entries* DenseList::find(const Reach& reach) const {
-  for (const Entries& entries : lists_) {
-    if (entries.reach == reach) return &entries;
+const DenseList::Terms* DenseList::find(const Reach& reach) const {
+  for (const Terms& terms : terms_) {
+    if (terms.reach == reach) return &terms;
   }
   return nullptr;
 }
 
 void DenseList::add(const Reach& reach, int col, int width) {
-  Entries entries;
-  entries.reach = reach;
-  const int step = pass_.x_step, cols = static_cast<int>(dss_.size());
-  const auto kind = [&](int ds) {
-    const int first = col * step + ds, last = (col + width - 1) * step + ds;
-    if (width == 1) return 0;
-    if (first < 0 || first >= pass_.x.width) return 1;
-    return last < 0 || last >= pass_.x.width ? 2 : 0;
+  Terms terms;
+  terms.reach = reach;
+  const int cols = static_cast<int>(dss_.size());
+  const auto columns = [&](int ds) {
+    const int first = col * pass_.x_step + ds, last = first + (width - 1) * pass_.x_step;
+    if (width == 1) return DenseColumns::all;
+    if (first < 0 || first >= pass_.x.width) return DenseColumns::not_first;
+    return last < 0 || last >= pass_.x.width ? DenseColumns::not_last : DenseColumns::all;
   };
-  for (int c = 0; c < channels_; c++) {
-    for (int r = reach.row_begin; r < reach.row_end; r++) {
-      for (int s = reach.col_begin; s < reach.col_end; s++) {
-        std::vector<int32_t>& pairs = entries.pairs[kind(dss_[s])];
-        pairs.push_back(static_cast<int32_t>(4 * (c * pass_.x.channel_stride + drs_[r] * pass_.x.row_stride +
-                                                  int64_t{dss_[s]} * kImagesPerBlock)));
-        pairs.push_back(c * taps() + r * cols + s);
+  for (int r = reach.row_begin; r < reach.row_end; r++) {
+    for (int s = reach.col_begin; s < reach.col_end; s++) {
+      const int tap = r * cols + s;
+      const DenseColumns met = columns(dss_[s]);
+      DenseTerms* before = terms.terms.empty() ? nullptr : &terms.terms.back();
+      if (before && before->first_tap + before->taps == tap && before->columns == met) {
+        before->taps++;
+      } else {
+        terms.terms.push_back({tap, 1, met});
       }
     }
   }
-  for (int k = 0; k < 3; k++)
-    entries.per_channel[k] = static_cast<int>(entries.pairs[k].size() / 2) / channels_;
-  lists_.push_back(std::move(entries));
+  terms_.push_back(std::move(terms));
 }
 
-void DenseList::terms(const GatherPlace& place, DenseTerms out[3]) const {
-  const Entries* entries = find(reach(place.row, place.col, place.height, place.width));
-  for (int k = 0; k < 3; k++) {
-    out[k] = {entries->pairs[k].data(), entries->per_channel[k] * channels_of(place.channel_block)};
-  }
+void DenseList::fill(const GatherPlace& place, DenseGatherArgs* args) const {
+  const Terms* terms = find(reach(place.row, place.col, place.height, place.width));
+  args->x_channel = 4 * pass_.x.channel_stride;
+  args->terms = terms->terms.data();
+  args->term_count = static_cast<int>(terms->terms.size());
+  args->channels = channels_of(place.channel_block);
+  args->taps = taps();
+  args->offsets = offsets_.data();
 }
 
 int64_t DenseList::bytes() const {
-  int64_t bytes = 0;
-  for (const Entries& entries : lists_) {
-    for (const std::vector<int32_t>& pairs : entries.pairs)
-      bytes += 4 * static_cast<int64_t>(pairs.capacity());
-  }
+  int64_t bytes = 4 * static_cast<int64_t>(offsets_.capacity());
+  for (const Terms& terms : terms_)
+    bytes += static_cast<int64_t>(terms.terms.capacity() * sizeof(DenseTerms));
   return bytes;
 }
 

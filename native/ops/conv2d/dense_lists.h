@@ -1,7 +1,6 @@
-// What the dense gather kernels walk: weights packed [channel block][outputs / 3][k][3], where k counts the
-// (channel, tap) pairs of a block, and lists of {byte offset, k}. Every output shares a list, so lists are
-// short and a tile can have its own: taps that reach only the border from all of the tile's positions are
-// left out, and taps that reach it from the first or the last column stand apart (conv2d.h: DenseTerms).
+// What the dense gather kernels walk: weights packed [channel block][group of outputs][tap][channel][output],
+// and the byte offset of each tap. Every output shares them, so a tile can have its own taps: those that reach only the border from all of its positions are left out, and those that reach it from the first or
+// the last column stand apart (conv2d.h: DenseTerms).
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -13,11 +12,12 @@ namespace rp {
 
 class DenseList {
  public:
-  // Lists for the tiles of a phase cut by this choice, over so many image blocks. The phase must outlive
+  // For the tiles of a phase cut by this choice, over so many image blocks. The phase must outlive
   // them. first_weight: of this phase among those of all.
   DenseList(const GatherPhase&, const TileChoice&, int blocks, int64_t first_weight);
 
-  void terms(const GatherPlace&, DenseTerms out[3]) const;
+  // x_channel, terms, channels, taps and offsets for this place.
+  void fill(const GatherPlace&, DenseGatherArgs*) const;
   // Weights of one output in this channel block.
   int64_t k_count(int block) const { return int64_t{channels_of(block)} * taps(); }
   // Where a channel block's weights begin.
@@ -29,7 +29,7 @@ class DenseList {
   int64_t bytes() const;
 
  private:
-  // Which taps a tile walks, and how: two tiles of equal reach share lists.
+  // Which taps a tile walks, and how: two tiles of equal reach share terms.
   struct Reach {
     int row_begin, row_end, col_begin, col_end;  // of the pass's rectangle of taps
     int first_outside, last_outside;             // columns of taps that the tile's first (last) column loses
@@ -38,15 +38,14 @@ class DenseList {
              col_end == o.col_end && first_outside == o.first_outside && last_outside == o.last_outside;
     }
   };
-  struct Entries {
+  struct Terms {
     Reach reach;
-    std::vector<int32_t> pairs[3];  // ascending channel
-    int per_channel[3] = {0, 0, 0};
+    std::vector<DenseTerms> terms;
   };
   Reach reach(int row, int col, int height, int width) const;
   int taps() const { return static_cast<int>(pass_.taps.size()); }
   int channels_of(int block) const { return std::min(channels_, pass_.inputs() - block * channels_); }
-  const Entries* find(const Reach&) const;
+  const Terms* find(const Reach&) const;
   void add(const Reach&, int col, int width);
 
   const ConvPass& pass_;
@@ -54,7 +53,8 @@ class DenseList {
   int channels_;
   bool across_blocks_;
   std::vector<int> drs_, dss_;  // the tap rectangle's rows and columns
-  std::vector<Entries> lists_;
+  std::vector<Terms> terms_;
+  std::vector<int32_t> offsets_;  // of each tap
 };
 
 }  // namespace rp
