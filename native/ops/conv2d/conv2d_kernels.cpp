@@ -186,10 +186,9 @@ RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, co
           dv[o] = load(reinterpret_cast<const float*>(d + o * dy_channel + lane));
 #pragma GCC unroll 8
         for (int k = 0; k < kTaps; k++) {
-          Vec xv = load(reinterpret_cast<const float*>(p[k] + at + lane));
-          keep(xv);
+          const Vec xv = load(reinterpret_cast<const float*>(p[k] + at + lane));
 #pragma GCC unroll 4
-          for (int o = 0; o < kOutputs; o++) sum[o][k] = fmadd(dv[o], xv, sum[o][k]);
+          for (int o = 0; o < kOutputs; o++) fmadd_to(sum[o][k], dv[o], xv);
         }
       }
     }
