@@ -1,8 +1,7 @@
 /**
  * `npm run bench` once its programs are built (bench/run.mjs): layers, training steps and scaling, then
  * bench/results/<date>-<cpu>-<kernels>.json, the plots beside it, and bench/RESULTS.md, which also shows the newest
- * results of other machines. Sections not run keep what the day's
- * file has of them.
+ * results of other machines. Sections not run keep what the day's file has of them.
  */
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';

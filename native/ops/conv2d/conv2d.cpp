@@ -264,8 +264,7 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
         const int channels = std::min(list.channels(), pass.inputs() - b * list.channels());
         for (int g = static_cast<int>(begin); g < end; g++) {
           const int first = group_begin(g, pass.outputs()), size = group_begin(g + 1, pass.outputs()) - first;
-          const float* from =
-              values + first * output_stride + b * int64_t{list.channels()} * input_stride;
+          const float* from = values + first * output_stride + b * int64_t{list.channels()} * input_stride;
           float* out = to + list.weights_begin(b) + first * list.k_count(b);
           for (const PassTap& tap : pass.taps) {
             const float* value = from + tap.index;

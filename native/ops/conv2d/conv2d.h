@@ -14,8 +14,8 @@ namespace rp {
 
 constexpr int kOutputGroup = 3;
 
-// Where the group-th group of outputs that a kernel takes together begins; of the one behind the last: where it
-// ends. Of the last four, two and two: one alone has too few sums to keep the multiply-add units busy.
+// Where the group-th group of outputs that a kernel takes together begins; of the one behind the last: where
+// it ends. Of the last four, two and two: one alone has too few sums to keep the multiply-add units busy.
 constexpr int group_begin(int group, int outputs) {
   const int at = group * kOutputGroup;
   if (at >= outputs) return outputs;
@@ -42,7 +42,7 @@ struct DenseGatherArgs {
   int channels, taps;      // of the block; of the pass
   const int32_t* offsets;  // of each tap, bytes
   const float* weights;    // one group of outputs after another: [taps][channels][group]
-  float* partial;  // [outputs][height·width][16]
+  float* partial;          // [outputs][height·width][16]
   PrefetchLines next;
   TileSums sums;
   int outputs;

@@ -1,6 +1,7 @@
 // What the dense gather kernels walk: weights packed [channel block][group of outputs][tap][channel][output],
-// and the byte offset of each tap. Every output shares them, so a tile can have its own taps: those that reach only the border from all of its positions are left out, and those that reach it from the first or
-// the last column stand apart (conv2d.h: DenseTerms).
+// and the byte offset of each tap. Every output shares them, so a tile can have its own taps: those that
+// reach only the border from all of its positions are left out, and those that reach it from the first or the
+// last column stand apart (conv2d.h: DenseTerms).
 #pragma once
 #include <cstdint>
 #include <vector>
