@@ -7,8 +7,8 @@
 //    outside the image.
 //  - H is outermost and C next, so that a spatial tile of all channels is a few contiguous streams.
 //  - The row stride is an odd number of 64-byte lines, and where that is cheap far from a multiple of L1's 64
-//    sets: the rows of a tile would share a few of them. So would the channels of a tile a few columns wide:
-//    their stride is no multiple of four lines, but for a zero column more.
+//    sets: the rows of a tile would share a few of them. So would the channels of a tile a few columns wide,
+//    which is why one more column stands between them where their stride were a multiple of four lines.
 //  - Images n .. 16 * blocks(n) - 1 of the last block are padding: finite values forward, zero gradients
 //  backward.
 //

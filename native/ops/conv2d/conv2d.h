@@ -16,7 +16,7 @@ constexpr int kOutputGroup = 3;
 
 // Where the group-th group of outputs that a kernel takes together begins; of the one behind the last: where
 // it ends. Of the last four, two and two: one alone has too few sums to keep the multiply-add units busy.
-constexpr int group_begin(int group, int outputs) {
+static constexpr int group_begin(int group, int outputs) {
   const int at = group * kOutputGroup;
   if (at >= outputs) return outputs;
   return group > 0 && outputs - at == 1 ? at - 1 : at;
