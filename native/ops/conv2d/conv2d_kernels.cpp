@@ -38,29 +38,32 @@ RP_INLINE void gather_k(const char* p, int64_t x_row, const float* w,
   }
 }
 
-// All channels of the block, tap by tap. Two at a time: where threads share a core's front end, each
-// instruction beside the multiply-adds and their loads costs.
+// All channels of the block, tap by tap. Four at a time, from addresses that a load can spell without an
+// instruction of its own: where threads share a core's front end, each one beside the multiply-adds and
+// their loads costs.
 template <int kHeight, int kWidth, int kStep, int kOutputs, int kVectors, int kFrom, int kTo>
 RP_INLINE void gather_terms(const DenseGatherArgs& args, const DenseTerms& terms, const char* x,
                             const float* weights, Vec (&sum)[kOutputs][kHeight * kWidth * kVectors]) {
-  constexpr int kTogether = kHeight > 2 ? 1 : 2;  // of taller tiles the compiler would spill sums
-  const int64_t x_row = args.x_row, x_channel = args.x_channel;
+  constexpr int kTogether = 4;
+  const int64_t x_row = args.x_row, x_channel = args.x_channel, x_three = 3 * x_channel;
   const int64_t channels = args.channels, together = channels / kTogether * kTogether;
   const float* w = weights + terms.first_tap * channels * kOutputs;
   const int32_t* const last = args.offsets + terms.first_tap + terms.taps;
   for (const int32_t* offset = last - terms.taps; offset < last; offset++) {
     const char* p = x + *offset;
-    const float* const end = w + together * kOutputs;
+    const float* end = w + together * kOutputs;
 #pragma GCC unroll 1
-    for (; w < end; w += kTogether * kOutputs) {
-#pragma GCC unroll 2
-      for (int i = 0; i < kTogether; i++, p += x_channel)
-        gather_k<kHeight, kWidth, kStep, kOutputs, kVectors, kFrom, kTo>(p, x_row, w + i * kOutputs, sum);
+    for (; w < end; w += kTogether * kOutputs, p += kTogether * x_channel) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kTogether; i++) {
+        gather_k<kHeight, kWidth, kStep, kOutputs, kVectors, kFrom, kTo>(
+            p + (i < 3 ? i * x_channel : x_three), x_row, w + i * kOutputs, sum);
+      }
     }
-    if (together < channels) {
+    end += (channels - together) * kOutputs;
+#pragma GCC unroll 1
+    for (; w < end; w += kOutputs, p += x_channel)
       gather_k<kHeight, kWidth, kStep, kOutputs, kVectors, kFrom, kTo>(p, x_row, w, sum);
-      w += kOutputs;
-    }
   }
 }
 
