@@ -8,7 +8,7 @@
 
 #include "cpu/threads.h"
 #include "ops/conv2d/dense_choice.h"
-#include "ops/conv2d/dense_lists.h"
+#include "ops/conv2d/dense_taps.h"
 #include "ops/conv_choice.h"
 #include "ops/conv_gather.h"
 #include "ops/conv_kinds.h"
@@ -22,7 +22,7 @@ constexpr int64_t kFewestOfThread = 64;  // nor than this to give each thread on
 class DenseWeights final : public ConvWeights {
  public:
   DenseWeights(int64_t forward_count, int64_t dgrad_count) : forward(forward_count), dgrad(dgrad_count) {}
-  std::vector<float> forward;  // dense_lists.h
+  std::vector<float> forward;  // dense_taps.h
   std::vector<float> dgrad;    // one phase after another
 };
 
@@ -65,7 +65,7 @@ class DenseConv final : public ConvLayer {
   void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
                const ConvSums* sums) const override {
     const float* values = static_cast<const DenseWeights&>(weights).forward.data();
-    gather({&forward_, 1, choices_.forward, kOutputGroup, x, y, blocks, sums}, forward_lists_, values, add,
+    gather({&forward_, 1, choices_.forward, kOutputGroup, x, y, blocks, sums}, forward_taps_, values, add,
            team);
   }
 
@@ -73,7 +73,7 @@ class DenseConv final : public ConvLayer {
              ThreadTeam& team) const override {
     const float* values = static_cast<const DenseWeights&>(weights).dgrad.data();
     const int phases = static_cast<int>(dgrad_.size());
-    gather({dgrad_.data(), phases, choices_.dgrad, kOutputGroup, dy, dx, blocks, nullptr}, dgrad_lists_,
+    gather({dgrad_.data(), phases, choices_.dgrad, kOutputGroup, dy, dx, blocks, nullptr}, dgrad_taps_,
            values, add, team);
   }
 
@@ -85,8 +85,8 @@ class DenseConv final : public ConvLayer {
                     4 * static_cast<int64_t>(offsets_.capacity() + places_.capacity() +
                                              wgrad_x_lines_.capacity() + wgrad_dy_lines_.capacity()) +
                     static_cast<int64_t>(reaches_.capacity() * sizeof(TapReach));
-    for (const DenseList& list : forward_lists_) bytes += list.bytes();
-    for (const DenseList& list : dgrad_lists_) bytes += list.bytes();
+    for (const DenseTaps& taps : forward_taps_) bytes += taps.bytes();
+    for (const DenseTaps& taps : dgrad_taps_) bytes += taps.bytes();
     for (const GatherPhase& phase : dgrad_) bytes += phase.bytes();
     return bytes;
   }
@@ -100,24 +100,24 @@ class DenseConv final : public ConvLayer {
     return static_cast<int64_t>(phase.pass.taps.size()) * shape_.in_channels * shape_.out_channels;
   }
 
-  // lists: one a phase, and the weights of one phase after another.
-  void gather(const GatherRun& run, const std::vector<DenseList>& lists, const float* weights, bool add,
-              ThreadTeam& team) const {
+  // taps_of_phases: one a phase, and the weights of one phase after another.
+  void gather(const GatherRun& run, const std::vector<DenseTaps>& taps_of_phases, const float* weights,
+              bool add, ThreadTeam& team) const {
     const uint32_t out = add ? kAddOut : run.choice.stream ? kStreamOut : 0;
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
       const ConvPass& pass = run.phases[place.phase].pass;
       if (add && pass.taps.empty()) return;
-      const DenseList& list = lists[place.phase];
+      const DenseTaps& taps = taps_of_phases[place.phase];
       DenseGatherArgs args;
-      list.fill(place, &args);
+      taps.fill(place, &args);
       args.x = place.x;
       args.x_row = place.x_row;
       args.y = place.y;
       args.y_row = place.y_row;
       args.y_col = place.y_col;
       args.y_channel = place.y_channel;
-      args.weights = weights + list.weights_begin(place.channel_block) +
-                     place.output * list.k_count(place.channel_block);
+      args.weights = weights + taps.weights_begin(place.channel_block) +
+                     place.output * taps.k_count(place.channel_block);
       args.partial = place.partial;
       args.next = place.next;
       args.sums = place.sums;
@@ -131,18 +131,18 @@ class DenseConv final : public ConvLayer {
     choice.channels = std::min(choice.channels, shape_.in_channels);
     choices_.forward = choice;
     forward_.cut(choice, has_dense_gather(kernels_, forward_.pass.x_step));
-    forward_lists_.clear();
-    forward_lists_.emplace_back(forward_, choice, max_blocks_, 0);
+    forward_taps_.clear();
+    forward_taps_.emplace_back(forward_, choice, max_blocks_, 0);
   }
 
   void set_dgrad(TileChoice choice) {
     choice.channels = std::min(choice.channels, shape_.out_channels);
     choices_.dgrad = choice;
-    dgrad_lists_.clear();
+    dgrad_taps_.clear();
     int64_t weights = 0;
     for (GatherPhase& phase : dgrad_) {
       phase.cut(choice, has_dense_gather(kernels_, 1));
-      dgrad_lists_.emplace_back(phase, choice, max_blocks_, weights);
+      dgrad_taps_.emplace_back(phase, choice, max_blocks_, weights);
       weights += phase_weights(phase);
     }
   }
@@ -244,8 +244,8 @@ class DenseConv final : public ConvLayer {
   ConvChoices choices_;
   Tiling wgrad_tiling_;
   std::vector<int32_t> wgrad_x_lines_, wgrad_dy_lines_;  // prefetch_offsets
-  std::vector<DenseList> forward_lists_;                 // one; empty only while choosing
-  std::vector<DenseList> dgrad_lists_;                   // one a phase
+  std::vector<DenseTaps> forward_taps_;                  // one; empty only while choosing
+  std::vector<DenseTaps> dgrad_taps_;                    // one a phase
   std::vector<int32_t> offsets_;                         // of wgrad: in_channels · taps byte offsets
   std::vector<int32_t> places_;                          // of each in a row of the weights
   bool tap_by_tap_ = false;
@@ -256,16 +256,16 @@ class DenseConv final : public ConvLayer {
 void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team) const {
   DenseWeights& packed = static_cast<DenseWeights&>(weights);
   const int64_t row = int64_t{shape_.in_channels} * taps_;  // weights of one output channel
-  const auto pack_pass = [&](const ConvPass& pass, const DenseList& list, float* to, int64_t output_stride,
+  const auto pack_pass = [&](const ConvPass& pass, const DenseTaps& taps, float* to, int64_t output_stride,
                              int64_t input_stride) {
     const int groups = (pass.outputs() + kOutputGroup - 1) / kOutputGroup;
     team.parallel_range(groups, [&](int64_t begin, int64_t end, int) {
-      for (int b = 0; b < list.blocks(); b++) {
-        const int channels = std::min(list.channels(), pass.inputs() - b * list.channels());
+      for (int b = 0; b < taps.blocks(); b++) {
+        const int channels = taps.channels_of(b);
         for (int g = static_cast<int>(begin); g < end; g++) {
           const int first = group_begin(g, pass.outputs()), size = group_begin(g + 1, pass.outputs()) - first;
-          const float* from = values + first * output_stride + b * int64_t{list.channels()} * input_stride;
-          float* out = to + list.weights_begin(b) + first * list.k_count(b);
+          const float* from = values + first * output_stride + b * int64_t{taps.channels()} * input_stride;
+          float* out = to + taps.weights_begin(b) + first * taps.k_count(b);
           for (const PassTap& tap : pass.taps) {
             const float* value = from + tap.index;
             for (int c = 0; c < channels; c++, value += input_stride) {
@@ -276,9 +276,9 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
       }
     });
   };
-  pack_pass(forward_.pass, forward_lists_.front(), packed.forward.data(), row, taps_);
+  pack_pass(forward_.pass, forward_taps_.front(), packed.forward.data(), row, taps_);
   for (size_t p = 0; p < dgrad_.size(); p++)
-    pack_pass(dgrad_[p].pass, dgrad_lists_[p], packed.dgrad.data(), taps_, row);
+    pack_pass(dgrad_[p].pass, dgrad_taps_[p], packed.dgrad.data(), taps_, row);
 }
 
 DenseConv::Parts DenseConv::wgrad_parts(int threads) const {

@@ -26,7 +26,7 @@ static constexpr int group_begin(int group, int outputs) {
 enum class DenseColumns : int32_t { all, not_first, not_last };
 
 // Neighbouring taps that meet the same columns.
-struct DenseTerms {
+struct TapRun {
   int32_t first_tap, taps;
   DenseColumns columns;
 };
@@ -37,9 +37,10 @@ struct DenseGatherArgs {
   char* y;        // tile's first position, first of the outputs
   int64_t y_row, y_col, y_channel;
   int64_t x_channel;
-  const DenseTerms* terms;
-  int term_count;
-  int channels, taps;      // of the block; of the pass
+  const TapRun* runs;  // the taps of this tile
+  int run_count;
+  int channels;            // of the block
+  int64_t k_count;         // weights of one output in the block
   const int32_t* offsets;  // of each tap, bytes
   const float* weights;    // one group of outputs after another: [taps][channels][group]
   float* partial;          // [outputs][height·width][16]

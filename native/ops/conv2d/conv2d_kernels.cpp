@@ -42,14 +42,14 @@ RP_INLINE void gather_k(const char* p, int64_t x_row, const float* w,
 // instruction of its own: where threads share a core's front end, each one beside the multiply-adds and
 // their loads costs.
 template <int kHeight, int kWidth, int kStep, int kOutputs, int kVectors, int kFrom, int kTo>
-RP_INLINE void gather_terms(const DenseGatherArgs& args, const DenseTerms& terms, const char* x,
-                            const float* weights, Vec (&sum)[kOutputs][kHeight * kWidth * kVectors]) {
+RP_INLINE void gather_run(const DenseGatherArgs& args, const TapRun& run, const char* x, const float* weights,
+                          Vec (&sum)[kOutputs][kHeight * kWidth * kVectors]) {
   constexpr int kTogether = 4;
   const int64_t x_row = args.x_row, x_channel = args.x_channel, x_three = 3 * x_channel;
   const int64_t channels = args.channels, together = channels / kTogether * kTogether;
-  const float* w = weights + terms.first_tap * channels * kOutputs;
-  const int32_t* const last = args.offsets + terms.first_tap + terms.taps;
-  for (const int32_t* offset = last - terms.taps; offset < last; offset++) {
+  const float* w = weights + run.first_tap * channels * kOutputs;
+  const int32_t* const last = args.offsets + run.first_tap + run.taps;
+  for (const int32_t* offset = last - run.taps; offset < last; offset++) {
     const char* p = x + *offset;
     const float* end = w + together * kOutputs;
 #pragma GCC unroll 1
@@ -87,20 +87,19 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, int first_output, con
       for (int s = 0; s < kSums; s++) sum[o][s] = first ? zero() : load(partial_of(o, s));
     }
     const char* x = args.x + lane * 4;
-    for (const DenseTerms* terms = args.terms; terms < args.terms + args.term_count; terms++) {
-      switch (terms->columns) {
+    for (const TapRun* run = args.runs; run < args.runs + args.run_count; run++) {
+      switch (run->columns) {
         case DenseColumns::all:
-          gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 0, kWidth>(args, *terms, x, weights, sum);
+          gather_run<kHeight, kWidth, kStep, kOutputs, kVectors, 0, kWidth>(args, *run, x, weights, sum);
           break;
         case DenseColumns::not_first:
           if constexpr (kWidth > 1)
-            gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 1, kWidth>(args, *terms, x, weights,
-                                                                                sum);
+            gather_run<kHeight, kWidth, kStep, kOutputs, kVectors, 1, kWidth>(args, *run, x, weights, sum);
           break;
         case DenseColumns::not_last:
           if constexpr (kWidth > 1)
-            gather_terms<kHeight, kWidth, kStep, kOutputs, kVectors, 0, kWidth - 1>(args, *terms, x, weights,
-                                                                                    sum);
+            gather_run<kHeight, kWidth, kStep, kOutputs, kVectors, 0, kWidth - 1>(args, *run, x, weights,
+                                                                                  sum);
           break;
       }
     }
@@ -123,7 +122,6 @@ void gather(const DenseGatherArgs& args) {
   constexpr int64_t kTile = kHeight * kWidth;
   const int groups = (args.outputs + kOutputGroup - 1) / kOutputGroup;
   PrefetchCursor next(args.next, groups);
-  const int64_t k_count = int64_t{args.taps} * args.channels;
   for (int g = 0; g < groups; g++) {
     const int o = group_begin(g, args.outputs), size = group_begin(g + 1, args.outputs) - o;
     next.step();
@@ -131,7 +129,7 @@ void gather(const DenseGatherArgs& args) {
       for (int next = o + kOutputGroup; next < o + 2 * kOutputGroup && next < args.outputs; next++)
         prefetch_tile<kHeight, kWidth>(args.y + next * args.y_channel, args.y_row, args.y_col);
     }
-    const float* weights = args.weights + o * k_count;
+    const float* weights = args.weights + o * args.k_count;
     float* partial = args.partial + o * kTile * 16;
     char* out = args.y + o * args.y_channel;
     if (size == 3) gather_outputs<kHeight, kWidth, kStep, 3>(args, o, weights, partial, out);

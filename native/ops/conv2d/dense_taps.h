@@ -1,7 +1,7 @@
 // What the dense gather kernels walk: weights packed [channel block][group of outputs][tap][channel][output],
 // and the byte offset of each tap. Every output shares them, so a tile can have its own taps: those that
 // reach only the border from all of its positions are left out, and those that reach it from the first or the
-// last column stand apart (conv2d.h: DenseTerms).
+// last column stand apart (conv2d.h: TapRun).
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -11,13 +11,13 @@
 
 namespace rp {
 
-class DenseList {
+class DenseTaps {
  public:
   // For the tiles of a phase cut by this choice, over so many image blocks. The phase must outlive
   // them. first_weight: of this phase among those of all.
-  DenseList(const GatherPhase&, const TileChoice&, int blocks, int64_t first_weight);
+  DenseTaps(const GatherPhase&, const TileChoice&, int blocks, int64_t first_weight);
 
-  // x_channel, terms, channels, taps and offsets for this place.
+  // x_channel, runs, channels, k_count and offsets for this place.
   void fill(const GatherPlace&, DenseGatherArgs*) const;
   // Weights of one output in this channel block.
   int64_t k_count(int block) const { return int64_t{channels_of(block)} * taps(); }
@@ -27,10 +27,11 @@ class DenseList {
   }
   int blocks() const { return (pass_.inputs() + channels_ - 1) / channels_; }
   int channels() const { return channels_; }
+  int channels_of(int block) const { return std::min(channels_, pass_.inputs() - block * channels_); }
   int64_t bytes() const;
 
  private:
-  // Which taps a tile walks, and how: two tiles of equal reach share terms.
+  // Which taps a tile walks, and how: two tiles of equal reach share runs.
   struct Reach {
     int row_begin, row_end, col_begin, col_end;  // of the pass's rectangle of taps
     int first_outside, last_outside;             // columns of taps that the tile's first (last) column loses
@@ -39,14 +40,13 @@ class DenseList {
              col_end == o.col_end && first_outside == o.first_outside && last_outside == o.last_outside;
     }
   };
-  struct Terms {
+  struct Runs {
     Reach reach;
-    std::vector<DenseTerms> terms;
+    std::vector<TapRun> runs;
   };
   Reach reach(int row, int col, int height, int width) const;
   int taps() const { return static_cast<int>(pass_.taps.size()); }
-  int channels_of(int block) const { return std::min(channels_, pass_.inputs() - block * channels_); }
-  const Terms* find(const Reach&) const;
+  const Runs* find(const Reach&) const;
   void add(const Reach&, int col, int width);
 
   const ConvPass& pass_;
@@ -54,7 +54,7 @@ class DenseList {
   int channels_;
   bool across_blocks_;
   std::vector<int> drs_, dss_;  // the tap rectangle's rows and columns
-  std::vector<Terms> terms_;
+  std::vector<Runs> runs_;
   std::vector<int32_t> offsets_;  // of each tap
 };
 

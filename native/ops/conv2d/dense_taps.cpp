@@ -1,10 +1,10 @@
-#include "ops/conv2d/dense_lists.h"
+#include "ops/conv2d/dense_taps.h"
 
 #include "ops/conv_model.h"
 
 namespace rp {
 
-DenseList::DenseList(const GatherPhase& phase, const TileChoice& choice, int blocks, int64_t first_weight)
+DenseTaps::DenseTaps(const GatherPhase& phase, const TileChoice& choice, int blocks, int64_t first_weight)
     : pass_(phase.pass),
       first_weight_(first_weight),
       channels_(choice.channels),
@@ -24,7 +24,7 @@ DenseList::DenseList(const GatherPhase& phase, const TileChoice& choice, int blo
   }
 }
 
-DenseList::Reach DenseList::reach(int row, int col, int height, int width) const {
+DenseTaps::Reach DenseTaps::reach(int row, int col, int height, int width) const {
   Reach r{};
   const int step = pass_.x_step;
   reached_taps(drs_, row, across_blocks_ ? 1 : height, step, pass_.x.height, &r.row_begin, &r.row_end);
@@ -42,16 +42,16 @@ DenseList::Reach DenseList::reach(int row, int col, int height, int width) const
   return r;
 }
 
-const DenseList::Terms* DenseList::find(const Reach& reach) const {
-  for (const Terms& terms : terms_) {
-    if (terms.reach == reach) return &terms;
+const DenseTaps::Runs* DenseTaps::find(const Reach& reach) const {
+  for (const Runs& runs : runs_) {
+    if (runs.reach == reach) return &runs;
   }
   return nullptr;
 }
 
-void DenseList::add(const Reach& reach, int col, int width) {
-  Terms terms;
-  terms.reach = reach;
+void DenseTaps::add(const Reach& reach, int col, int width) {
+  Runs runs;
+  runs.reach = reach;
   const int cols = static_cast<int>(dss_.size());
   const auto columns = [&](int ds) {
     const int first = col * pass_.x_step + ds, last = first + (width - 1) * pass_.x_step;
@@ -63,31 +63,30 @@ void DenseList::add(const Reach& reach, int col, int width) {
     for (int s = reach.col_begin; s < reach.col_end; s++) {
       const int tap = r * cols + s;
       const DenseColumns met = columns(dss_[s]);
-      DenseTerms* before = terms.terms.empty() ? nullptr : &terms.terms.back();
+      TapRun* before = runs.runs.empty() ? nullptr : &runs.runs.back();
       if (before && before->first_tap + before->taps == tap && before->columns == met) {
         before->taps++;
       } else {
-        terms.terms.push_back({tap, 1, met});
+        runs.runs.push_back({tap, 1, met});
       }
     }
   }
-  terms_.push_back(std::move(terms));
+  runs_.push_back(std::move(runs));
 }
 
-void DenseList::fill(const GatherPlace& place, DenseGatherArgs* args) const {
-  const Terms* terms = find(reach(place.row, place.col, place.height, place.width));
+void DenseTaps::fill(const GatherPlace& place, DenseGatherArgs* args) const {
+  const Runs* runs = find(reach(place.row, place.col, place.height, place.width));
   args->x_channel = 4 * pass_.x.channel_stride;
-  args->terms = terms->terms.data();
-  args->term_count = static_cast<int>(terms->terms.size());
+  args->runs = runs->runs.data();
+  args->run_count = static_cast<int>(runs->runs.size());
   args->channels = channels_of(place.channel_block);
-  args->taps = taps();
+  args->k_count = k_count(place.channel_block);
   args->offsets = offsets_.data();
 }
 
-int64_t DenseList::bytes() const {
+int64_t DenseTaps::bytes() const {
   int64_t bytes = 4 * static_cast<int64_t>(offsets_.capacity());
-  for (const Terms& terms : terms_)
-    bytes += static_cast<int64_t>(terms.terms.capacity() * sizeof(DenseTerms));
+  for (const Runs& runs : runs_) bytes += static_cast<int64_t>(runs.runs.capacity() * sizeof(TapRun));
   return bytes;
 }
 
