@@ -1,11 +1,13 @@
 #include "ops/conv.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 #include "core/error.h"
 #include "cpu/features.h"
 #include "cpu/threads.h"
+#include "ops/conv_choice.h"
 #include "ops/conv_kinds.h"
 #include "ops/conv_pass.h"
 #include "ops/conv_search.h"
@@ -22,25 +24,42 @@ std::unique_ptr<ConvLayer> make_conv(const ConvShape& shape, const MaskView& mas
     return make_conv(shape, mask, layouts, measured, team);
   }
   const Isa isa = options.isa.empty() ? cpu_isa() : parse_isa(options.isa);
-  return mask.bits == nullptr ? make_dense_conv(shape, layouts, options, isa, team)
-                              : make_sparse_conv(shape, mask, layouts, options, isa, team);
+  if (mask.bits == nullptr) return make_dense_conv(shape, layouts, options, isa, team);
+  const bool suits = suits_dense(shape, mask);
+  if (on_dense_kernels(options.choice) && !suits) {
+    fail("[conv] choice \"%s\": expected a mask that keeps at least 65 %% of the weights, got %lld of %lld.",
+         options.choice.c_str(), static_cast<long long>(mask.nnz), static_cast<long long>(shape.numel()));
+  }
+  return on_dense_kernels(options.choice) || (options.choice.empty() && suits)
+             ? make_masked_conv(shape, mask, layouts, options, isa, team)
+             : make_sparse_conv(shape, mask, layouts, options, isa, team);
 }
 
 bool conv_takes(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
                 const std::string& choice, Isa isa) {
+  const bool dense = mask.bits == nullptr || on_dense_kernels(choice);
+  if (dense && mask.bits != nullptr && !suits_dense(shape, mask)) return false;
   ConvOptions options;
-  options.choice = choice;
+  options.choice = mask.bits == nullptr ? choice : tiles_of_choice(choice);
   options.isa = isa_name(isa);
   // The tiles alone: a layer that keeps nothing has no lists to build.
-  const std::vector<uint8_t> nothing(
-      (int64_t{shape.in_channels} * shape.out_channels * shape.kernel_h * shape.kernel_w + 7) / 8);
+  const std::vector<uint8_t> nothing((shape.numel() + 7) / 8);
   ThreadTeam team(1);
   try {
-    make_conv(shape, mask.bits == nullptr ? mask : MaskView{nothing.data(), 0}, layouts, options, team);
+    make_conv(shape, dense ? MaskView{nullptr, shape.numel()} : MaskView{nothing.data(), 0}, layouts, options,
+              team);
   } catch (const Error&) {
     return false;
   }
   return true;
+}
+
+int density_quarters(const ConvShape& shape, const MaskView& mask) {
+  return static_cast<int>(std::round(4 * std::log2(static_cast<double>(mask.nnz) / shape.numel())));
+}
+
+bool suits_dense(const ConvShape& shape, const MaskView& mask) {
+  return mask.nnz > 0 && density_quarters(shape, mask) >= -2;
 }
 
 std::string shape_text(const ConvShape& s) {
@@ -50,9 +69,13 @@ std::string shape_text(const ConvShape& s) {
   return text;
 }
 
+int64_t conv_weights_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts) {
+  const bool dense = mask.bits == nullptr || suits_dense(s, mask);
+  return dense ? 4 * s.numel() * (layouts.has_dgrad ? 2 : 1) : 4 * mask.nnz;
+}
+
 int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts, int threads) {
   const int64_t taps = int64_t{s.kernel_h} * s.kernel_w;
-  const int64_t numel = taps * s.in_channels * s.out_channels;
   const int64_t positions =
       int64_t{1} * s.in_height * s.in_width + int64_t{1} * s.out_height() * s.out_width();
   // Partial sums of forward or dgrad (at most 28 positions a tile), or of wgrad (a part of L2), and what goes
@@ -61,16 +84,19 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   const int64_t scratch =
       std::max<int64_t>(28 * 64 * wide, core_caches().l2_bytes * 5 / 8 + 4 * wide) + 64 * taps * wide;
   const int64_t tiles = 20 * positions * 2;
-  if (mask.bits == nullptr) {
-    return 4 * numel * (layouts.has_dgrad ? 2 : 1) + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles +
-           scratch * threads;
-  }
-  // Value 4, offset 4; dgrad: offset and index 8, and its weights in scratch 4. Ends and splits: at
-  // worst a block a channel.
+  const int64_t weights = conv_weights_bytes(s, mask, layouts);
+  const int64_t dense = weights + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles + scratch * threads;
+  if (mask.bits == nullptr) return dense;
+  // Offset 4; dgrad: offset and index 8, and its weights in scratch 4. Ends and splits: at worst a block a
+  // channel.
   const int64_t phases = int64_t{s.stride} * s.stride;
-  return mask.nnz * (layouts.has_dgrad ? 20 : 8) +
-         12 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +
-         4 * int64_t{s.out_channels + 1} * (layouts.has_dgrad ? 1 + phases : 1) + tiles + scratch * threads;
+  const int64_t sparse =
+      weights + mask.nnz * (layouts.has_dgrad ? 16 : 4) +
+      12 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +
+      4 * int64_t{s.out_channels + 1} * (layouts.has_dgrad ? 1 + phases : 1) + tiles + scratch * threads;
+  if (!suits_dense(s, mask)) return sparse;
+  // The mask, where outputs begin, and in scratch every weight.
+  return std::max(sparse, dense + s.numel() / 8 + 1 + 8 * int64_t{s.out_channels + 1} + 4 * s.numel() + 64);
 }
 
 }  // namespace rp

@@ -5,8 +5,9 @@
 //   dgrad    dx[n,c,h,w] = Σ w[k,c,r,s] · dy[n,k,p,q]   over p·st+r-pad = h, q·st+s-pad = w
 //   wgrad    dw[k,c,r,s] = Σ_{n,p,q} dy[n,k,p,q] · x[…]   at the kept weights only
 //
-// Values and gradients cross as packed arrays: kept elements in ascending OIHW order. A ConvLayer keeps no
-// dense copy of a sparse weight. Results do not depend on the number of threads.
+// Values and gradients cross as packed arrays: kept elements in ascending OIHW order. Only a layer that keeps
+// most of its weights may hold them as a dense array (suits_dense). Results do not depend on the number of
+// threads.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -27,6 +28,7 @@ struct ConvShape {
   int stride, padding;
   int out_height() const { return (in_height + 2 * padding - kernel_h) / stride + 1; }
   int out_width() const { return (in_width + 2 * padding - kernel_w) / stride + 1; }
+  int64_t numel() const { return int64_t{out_channels} * in_channels * kernel_h * kernel_w; }
 };
 
 // Kept positions: bit i & 7 of byte i >> 3 is element i (OIHW); null bits: all kept.
@@ -85,7 +87,7 @@ class ConvLayer {
   virtual int64_t scratch_bytes() const = 0;
 
   // The measured or forced choices as one line, "forward=2x8/24 dgrad=… wgrad=…"; equal text gives equal
-  // results.
+  // results. "dense " in front: a masked layer on the dense kernels.
   virtual std::string choice() const = 0;
   // Names of the kernels chosen: "sparse_conv2d_avx512".
   virtual std::string kernel() const = 0;
@@ -98,16 +100,27 @@ struct ConvOptions {
   std::string isa;       // force "avx512", "avx2" or "portable"; empty: cpu_isa() (cpu/features.h)
 };
 
-// mask.bits null: the dense kernels. Throws rp::Error when a layout is too small for the shape or the choice
-// text does not fit.
+// mask.bits null: the dense kernels; they also serve masks that suits_dense, where the choice says so or
+// there is none. Throws rp::Error when a layout is too small for the shape or the choice text does not fit.
 std::unique_ptr<ConvLayer> make_conv(const ConvShape&, const MaskView&, const ConvLayouts&,
                                      const ConvOptions&, ThreadTeam&);
 
 // Whether make_conv would follow this choice.
 bool conv_takes(const ConvShape&, const MaskView&, const ConvLayouts&, const std::string& choice, Isa);
 
+// log2 of the mask's density, in quarters, rounded: what the search tells layers apart by (conv_search.h).
+// nnz > 0.
+int density_quarters(const ConvShape&, const MaskView&);
+
+// Whether the dense kernels may compute a masked layer: so many weights are kept (65 %) that computing them
+// all takes less time than skipping the others, and two packed copies fit 28 bytes a kept one.
+bool suits_dense(const ConvShape&, const MaskView&);
+
 // "64x32x3x3 stride 1 padding 1 on 16x16"
 std::string shape_text(const ConvShape&);
+
+// Upper bound of one ConvWeights.
+int64_t conv_weights_bytes(const ConvShape&, const MaskView&, const ConvLayouts&);
 
 // Upper bound of what make_conv and one ConvWeights would hold, without building them.
 int64_t conv_bytes(const ConvShape&, const MaskView&, const ConvLayouts&, int threads);

@@ -1,4 +1,5 @@
-// The choice text of a layer, "forward=2x8/24 dgrad=1x8/20np wgrad=2x8/24".
+// The choice text of a layer, "forward=2x8/24 dgrad=1x8/20np wgrad=2x8/24"; of a masked layer that the dense
+// kernels compute, "dense forward=…".
 #pragma once
 #include <string>
 
@@ -6,6 +7,13 @@
 #include "ops/conv_tiling.h"
 
 namespace rp {
+
+constexpr char kOnDenseKernels[] = "dense ";
+
+inline bool on_dense_kernels(const std::string& text) { return text.rfind(kOnDenseKernels, 0) == 0; }
+inline std::string tiles_of_choice(const std::string& text) {
+  return on_dense_kernels(text) ? text.substr(sizeof kOnDenseKernels - 1) : text;
+}
 
 struct ConvChoices {
   TileChoice forward, dgrad, wgrad;

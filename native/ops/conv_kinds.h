@@ -1,4 +1,4 @@
-// The two implementations behind make_conv (ops/conv.h).
+// The implementations behind make_conv (ops/conv.h).
 #pragma once
 #include <memory>
 #include <vector>
@@ -11,6 +11,9 @@ namespace rp {
 
 // Of a mask's kept weights.
 std::unique_ptr<ConvLayer> make_sparse_conv(const ConvShape&, const MaskView&, const ConvLayouts&,
+                                            const ConvOptions&, Isa, ThreadTeam&);
+// Of a mask's kept weights, on the dense kernels: zeros are computed with.
+std::unique_ptr<ConvLayer> make_masked_conv(const ConvShape&, const MaskView&, const ConvLayouts&,
                                             const ConvOptions&, Isa, ThreadTeam&);
 // Of all weights.
 std::unique_ptr<ConvLayer> make_dense_conv(const ConvShape&, const ConvLayouts&, const ConvOptions&, Isa,

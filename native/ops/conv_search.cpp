@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -61,11 +60,12 @@ bool faster(const Timed& a, const Timed& b) { return a.seconds < b.seconds; }
 class LayerSearch {
  public:
   LayerSearch(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
-              const ConvOptions& options, ThreadTeam& team, const std::function<void()>& evict)
+              const ConvOptions& options, bool dense, ThreadTeam& team, const std::function<void()>& evict)
       : shape_(shape),
         mask_(mask),
         layouts_(layouts),
         options_(options),
+        dense_(dense),
         team_(team),
         evict_(evict),
         values_(mask.nnz, 0.37f) {
@@ -81,7 +81,7 @@ class LayerSearch {
     search_forward_and_wgrad();
     if (choices_.has_dgrad) search_dgrad();
     ConvSearched found;
-    found.choice = choices_text(choices_);
+    found.choice = choice_text(choices_);
     char text[96];
     std::snprintf(text, sizeof text, "forward %.3g", gflops(forward_seconds_));
     found.figures = text;
@@ -93,12 +93,18 @@ class LayerSearch {
     return found;
   }
 
+  // Of all passes, with the tiles found.
+  double seconds() const { return forward_seconds_ + dgrad_seconds_ + wgrad_seconds_; }
+
  private:
   using Run = std::function<void(const ConvLayer&, const ConvWeights&)>;
 
   double macs() const {
     return static_cast<double>(mask_.nnz) * shape_.out_height() * shape_.out_width() * blocks_ *
            kImagesPerBlock;
+  }
+  std::string choice_text(const ConvChoices& choices) const {
+    return (mask_.bits != nullptr && dense_ ? kOnDenseKernels : "") + choices_text(choices);
   }
   double gflops(double seconds) const { return 2e-9 * macs() / seconds; }
 
@@ -127,8 +133,8 @@ class LayerSearch {
 
   std::vector<TileChoice> candidates(ConvPassKind pass, int channels = 0) const {
     const Isa isa = options_.isa.empty() ? cpu_isa() : parse_isa(options_.isa);
-    return mask_.bits == nullptr ? dense_candidates(pass, shape_, layouts_, isa, blocks_)
-                                 : sparse_candidates(pass, shape_, mask_, layouts_, isa, blocks_, channels);
+    return dense_ ? dense_candidates(pass, shape_, layouts_, isa, blocks_)
+                  : sparse_candidates(pass, shape_, mask_, layouts_, isa, blocks_, channels);
   }
 
   // Shortest of `repeats` runs of a layer with these choices; a layer is built for the passes it is asked for
@@ -138,7 +144,7 @@ class LayerSearch {
     layouts.has_dgrad = choices.has_dgrad;
     layouts.has_wgrad = choices.has_wgrad;
     ConvOptions options = options_;
-    options.choice = choices_text(choices);
+    options.choice = choice_text(choices);
     const std::unique_ptr<ConvLayer> layer = make_conv(shape_, mask_, layouts, options, team_);
     const std::unique_ptr<ConvWeights> weights = layer->make_weights();
     layer->pack(values_.data(), *weights, team_);
@@ -201,7 +207,6 @@ class LayerSearch {
   // Wgrad of a sparse layer walks forward's list, so the two share a channel block: chosen for the least sum.
   void search_forward_and_wgrad() {
     Clock::time_point begin = Clock::now();
-    const bool sparse = mask_.bits != nullptr;
     const Activation x(layouts_.x, blocks_), y(layouts_.y, blocks_);
     const auto forward = [&](const TileChoice& tile, int repeats) {
       ConvChoices choices;
@@ -232,7 +237,7 @@ class LayerSearch {
     int channels = 0;
     std::vector<Timed> wgrads;
     begin = Clock::now();
-    for (const Timed& timed : best_of_blocks(forwards, sparse ? kChannelBlocks : 1)) {
+    for (const Timed& timed : best_of_blocks(forwards, dense_ ? 1 : kChannelBlocks)) {
       list = timed.choice;
       const std::vector<Timed> found =
           time_all(candidates(ConvPassKind::wgrad, list.channels), kWgradCandidates, begin, wgrad);
@@ -242,7 +247,7 @@ class LayerSearch {
         wgrads = found;
       }
     }
-    if (sparse) {
+    if (!dense_) {
       forwards.erase(std::remove_if(forwards.begin(), forwards.end(),
                                     [&](const Timed& timed) { return timed.choice.channels != channels; }),
                      forwards.end());
@@ -280,6 +285,7 @@ class LayerSearch {
   const MaskView& mask_;
   ConvLayouts layouts_;
   ConvOptions options_;
+  bool dense_;  // the dense kernels, of a mask too
   ThreadTeam& team_;
   const std::function<void()>& evict_;
   std::vector<float> values_;
@@ -292,13 +298,10 @@ class LayerSearch {
 
 std::string conv_search_key(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts,
                             int max_blocks) {
-  const double numel = static_cast<double>(s.out_channels) * s.in_channels * s.kernel_h * s.kernel_w;
   char density[32] = "dense";
   if (mask.bits != nullptr && mask.nnz == 0) std::snprintf(density, sizeof density, "nothing kept");
   if (mask.bits != nullptr && mask.nnz > 0) {
-    // + 0.0: no negative zero.
-    std::snprintf(density, sizeof density, "density 2^%g",
-                  std::round(4 * std::log2(mask.nnz / numel)) / 4 + 0.0);
+    std::snprintf(density, sizeof density, "density 2^%g", density_quarters(s, mask) / 4.0);
   }
   return shape_text(s) + "; " + density + "; " + std::to_string(max_blocks * kImagesPerBlock) + " images" +
          (layouts.has_dgrad ? "" : "; no dgrad") + (layouts.has_wgrad ? "" : "; no wgrad");
@@ -315,7 +318,12 @@ ConvSearched ConvSearch::search(const ConvShape& shape, const MaskView& mask, co
       for (int64_t i = begin; i < end; i += 64) cache_filler_[i]++;
     });
   };
-  return LayerSearch(shape, mask, layouts, options, team_, evict).search();
+  LayerSearch first(shape, mask, layouts, options, mask.bits == nullptr, team_, evict);
+  const ConvSearched found = first.search();
+  if (mask.bits == nullptr || !suits_dense(shape, mask)) return found;
+  LayerSearch dense(shape, mask, layouts, options, true, team_, evict);
+  const ConvSearched found_dense = dense.search();
+  return dense.seconds() < first.seconds() ? found_dense : found;
 }
 
 }  // namespace rp

@@ -42,7 +42,7 @@ async function run(options: ExperimentOptions, signal?: AbortSignal) {
 }
 
 const searched = /^tiles of \d+ convolutions? measured in \d+\.\d s, kept in /;
-const passes = /^forward=\S+( dgrad=\S+)? wgrad=\S+$/;
+const passes = /^(dense )?forward=\S+( dgrad=\S+)? wgrad=\S+$/;
 const figures = /^forward [\d.]+( dgrad [\d.]+)? wgrad [\d.]+ GFLOP\/s$/;
 
 describe('a run', () => {

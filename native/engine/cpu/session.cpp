@@ -188,8 +188,9 @@ RpMemory Session::memory(const RpModel& model, const RpSessionConfig& config) {
       const std::string key = conv_search_key(spec.shape, mask, layouts, plan.blocks());
       if (!known_search(known, key, spec, mask, layouts, isa)) searches.insert(key);
     }
-    // The direction's copy of the streams: the weight once for forward and once for dgrad.
-    if (config.programs & RP_PROGRAM_TANGENT) memory.parameters += 2 * param.nnz * int64_t{sizeof(float)};
+    // The direction's copy.
+    if (config.programs & RP_PROGRAM_TANGENT)
+      memory.parameters += conv_weights_bytes(spec.shape, mask, layouts);
   }
   memory.activations += scratch;
   memory.searches = static_cast<int32_t>(searches.size());

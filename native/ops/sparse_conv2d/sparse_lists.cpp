@@ -1,9 +1,9 @@
 #include "ops/sparse_conv2d/sparse_lists.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
+#include "ops/mask_bits.h"
 #include "ops/sparse_conv2d/sparse_conv2d.h"
 
 namespace rp {
@@ -15,25 +15,19 @@ constexpr int kMostRows = 32;  // beyond, a border row is little of all work
 template <class Visit>
 void for_each_kept(const ConvShape& s, const MaskView& mask, const Visit& visit) {
   const int64_t taps = int64_t{s.kernel_h} * s.kernel_w, row = taps * s.in_channels;
-  const int64_t numel = row * s.out_channels, bytes = (numel + 7) / 8;
   int64_t o = 0, row_begin = 0, c = 0, channel_begin = 0;
-  for (int64_t at = 0; at < bytes; at += 8) {
-    uint64_t word = 0;
-    std::memcpy(&word, mask.bits + at, at + 8 <= bytes ? 8 : bytes - at);
-    for (; word != 0; word &= word - 1) {
-      const int64_t bit = 8 * at + __builtin_ctzll(word);
-      while (bit >= row_begin + row) {
-        o++;
-        channel_begin = row_begin += row;
-        c = 0;
-      }
-      while (bit >= channel_begin + taps) {
-        c++;
-        channel_begin += taps;
-      }
-      visit(static_cast<int>(o), static_cast<int>(c), static_cast<int>(bit - channel_begin));
+  for_each_bit(mask.bits, 0, s.numel(), [&](int64_t bit) {
+    while (bit >= row_begin + row) {
+      o++;
+      channel_begin = row_begin += row;
+      c = 0;
     }
-  }
+    while (bit >= channel_begin + taps) {
+      c++;
+      channel_begin += taps;
+    }
+    visit(static_cast<int>(o), static_cast<int>(c), static_cast<int>(bit - channel_begin));
+  });
 }
 
 int kind_of(const SparseList& list, const PassTap& tap) { return list.kinds == 3 ? tap.dr + 1 : 0; }

@@ -42,12 +42,15 @@ const shapes: Record<string, string> = {
   '1→4 3x3 s1 p1 on 3x150, n 16': 'a map wider than any tile',
 };
 
+/** Of the masks that an op serves. */
+const densities: Record<string, number | null> = { conv2d: null, masked_conv2d: 0.9, sparse_conv2d: 0.4 };
+
 const available = kernels().filter((kernel) => kernel.available);
 const names = Object.keys(shapes);
 
 for (const kernel of kernels()) {
   const sparse = kernel.op === 'sparse_conv2d';
-  const density = sparse ? 0.4 : null;
+  const density = densities[kernel.op]!;
   const { isa } = kernel;
 
   describe.skipIf(!kernel.available)(
@@ -92,6 +95,7 @@ for (const kernel of kernels()) {
           const test: ConvCase = { ...parseShape(name), density };
           const inputs = makeInputs(test, false, 3);
           const measured = run(test, inputs, { isa, threads: 2, measure: true });
+          if (kernel.op !== 'masked_conv2d') expect(measured.kernel).toBe(kernel.name);
           for (const threads of [1, 2, 5]) {
             const replayed = run(test, inputs, { isa, threads, choice: measured.choice });
             expect(replayed.choice).toBe(measured.choice);
@@ -127,6 +131,12 @@ for (const kernel of kernels()) {
           const inputs = makeInputs(test, true);
           expectMatches(test, inputs, run(test, inputs, { isa, threads: 2 }), true);
           expectMatches(test, inputs, run(test, inputs, { isa, measure: true }), true);
+          // By its list, however much of it is kept.
+          const half: ConvCase = { ...test, density: 0.5 };
+          const { choice } = run(half, makeInputs(half, true), { isa });
+          const listed = run(test, inputs, { isa, choice });
+          expect(listed.kernel).toBe(kernel.name);
+          expectMatches(test, inputs, listed, true);
         },
       );
     }
@@ -138,14 +148,53 @@ describe('every batch size', () => {
   it.each([1, 2, 15, 16, 17, 31, 33, 40])('n = %i', (n) => {
     for (const kernel of best) {
       const { shape } = parseShape('5→6 3x3 s1 p1 on 2x4, n 1');
-      const test: ConvCase = { shape, n, density: kernel.op === 'sparse_conv2d' ? 0.5 : null };
+      const test: ConvCase = { shape, n, density: densities[kernel.op]! };
       const inputs = makeInputs(test, true, n);
       expectMatches(test, inputs, run(test, inputs, { isa: kernel.isa, threads: 2 }), true);
     }
   });
 });
 
+describe('the dense kernels for a mask', () => {
+  const test: ConvCase = { ...parseShape('12→10 3x3 s1 p1 on 6x6, n 16'), density: 0.8 };
+  const choice = 'dense forward=1x2/12 dgrad=1x2/10 wgrad=1x6/1';
+
+  it.each(available.filter((kernel) => kernel.op === 'masked_conv2d'))('$name', ({ isa, name }) => {
+    const inputs = makeInputs(test, true);
+    const result = run(test, inputs, { isa, choice });
+    expect(result).toMatchObject({ kernel: name, choice });
+    expectMatches(test, inputs, result, true);
+    // The same mask by its list.
+    const listed = run(test, inputs, {
+      isa,
+      choice: choice.replace('dense ', '').replace('1x6/1', '1x2/12'),
+    });
+    expect(listed.kernel).toBe(name.replace('masked', 'sparse'));
+    expectSameBits(listed, result);
+  });
+
+  it('are refused for one that keeps less than 65 %', () => {
+    const sparser: ConvCase = { ...test, density: 0.5 };
+    const inputs = makeInputs(sparser, true);
+    expect(() => run(sparser, inputs, { isa: available[0]!.isa, choice })).toThrow(/at least 65 %/);
+  });
+});
+
 describe('memory', () => {
+  it('a masked layer on the dense kernels takes two copies of every weight and a bit each', () => {
+    const test: ConvCase = { ...parseShape('128→128 3x3 s1 p1 on 8x8, n 16'), density: 0.7 };
+    const inputs = makeInputs(test, true);
+    const result = run(test, inputs, { isa: available[0]!.isa });
+    const numel = 128 * 128 * 9;
+    expect(result.kernel).toMatch(/^masked_conv2d/);
+    expect(result.weightsBytes).toBe(8 * numel);
+    expect(result.indexBytes).toBeLessThan(numel / 8 + 40000);
+    // With value, gradient and momentum.
+    expect(result.weightsBytes + result.indexBytes + 12 * inputs.w.length).toBeLessThan(
+      28 * inputs.w.length + numel / 8,
+    );
+  });
+
   it('a sparse layer takes 16 bytes a nonzero and less than a bit a weight', () => {
     const test: ConvCase = { ...parseShape('128→128 3x3 s1 p1 on 8x8, n 16'), density: 0.1 };
     const inputs = makeInputs(test, true);
