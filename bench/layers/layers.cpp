@@ -152,7 +152,7 @@ Case draw(const ConvShape& s, double sparsity, uint64_t seed) {
   Case c;
   std::mt19937_64 generator(seed);
   std::uniform_real_distribution<double> uniform(0, 1);
-  const int64_t numel = int64_t{s.out_channels} * s.in_channels * s.kernel_h * s.kernel_w;
+  const int64_t numel = s.numel();
   c.bits.assign((numel + 7) / 8, 0);
   for (int64_t i = 0; i < numel; i++) {
     if (uniform(generator) < sparsity) continue;

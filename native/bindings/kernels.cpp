@@ -133,7 +133,7 @@ Napi::Value run_conv(const Napi::CallbackInfo& info) {
   const auto o = info[0].As<Napi::Object>();
   const ConvShape s = shape_of(o.Get("shape").As<Napi::Object>());
   const int n = whole(o, "n"), blocks = image_blocks(n);
-  const int64_t numel = int64_t{s.out_channels} * s.in_channels * s.kernel_h * s.kernel_w;
+  const int64_t numel = s.numel();
   MaskView mask;
   mask.nnz = numel;
   if (o.Get("mask").IsTypedArray()) {
@@ -200,7 +200,7 @@ Napi::Value conv_reference(const Napi::CallbackInfo& info) {
   const auto o = info[0].As<Napi::Object>();
   const ConvShape s = shape_of(o.Get("shape").As<Napi::Object>());
   const int n = whole(o, "n");
-  const int64_t numel = int64_t{s.out_channels} * s.in_channels * s.kernel_h * s.kernel_w;
+  const int64_t numel = s.numel();
   const int64_t in_count = int64_t{n} * s.in_channels * s.in_height * s.in_width;
   const int64_t out_count = int64_t{n} * s.out_channels * s.out_height() * s.out_width();
   Napi::Object result = Napi::Object::New(env);

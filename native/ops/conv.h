@@ -100,8 +100,9 @@ struct ConvOptions {
   std::string isa;       // force "avx512", "avx2" or "portable"; empty: cpu_isa() (cpu/features.h)
 };
 
-// mask.bits null: the dense kernels; they also serve masks that suits_dense, where the choice says so or
-// there is none. Throws rp::Error when a layout is too small for the shape or the choice text does not fit.
+// mask.bits null: the dense kernels. They also compute masked layers that suit them (suits_dense), where the
+// choice says so or there is none. Throws rp::Error when a layout is too small for the shape or the choice
+// text does not fit.
 std::unique_ptr<ConvLayer> make_conv(const ConvShape&, const MaskView&, const ConvLayouts&,
                                      const ConvOptions&, ThreadTeam&);
 

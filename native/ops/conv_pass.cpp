@@ -146,7 +146,7 @@ void check_conv(const ConvShape& s, const MaskView& mask, const ConvLayouts& lay
   }
   if (layouts.has_dgrad) check_layout("dx", layouts.dx, s.in_channels, s.in_height, s.in_width, 0);
 
-  const int64_t numel = int64_t{s.in_channels} * s.out_channels * s.kernel_h * s.kernel_w;
+  const int64_t numel = s.numel();
   if (numel > INT32_MAX)
     fail("[conv] a layer of %lld weights exceeds 2^31 - 1.", static_cast<long long>(numel));
   // Byte offsets of nonzeros are 32-bit; a block of channels spans less than a row.

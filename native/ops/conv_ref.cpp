@@ -7,7 +7,7 @@ namespace rp {
 
 void conv_ref(const ConvShape& s, int n, const ConvReference& a) {
   const int64_t in_map = int64_t{s.in_height} * s.in_width, out_map = int64_t{s.out_height()} * s.out_width();
-  const int64_t numel = int64_t{s.out_channels} * s.in_channels * s.kernel_h * s.kernel_w;
+  const int64_t numel = s.numel();
   std::fill(a.y, a.y + n * s.out_channels * out_map, 0.0);
   std::fill(a.y_size, a.y_size + n * s.out_channels * out_map, 0.0);
   std::fill(a.dx, a.dx + n * s.in_channels * in_map, 0.0);

@@ -32,7 +32,7 @@ class DenseConv final : public ConvLayer {
             ThreadTeam& team)
       : shape_(shape),
         taps_(shape.kernel_h * shape.kernel_w),
-        numel_(int64_t{shape.in_channels} * shape.out_channels * taps_),
+        numel_(shape.numel()),
         isa_(isa),
         kernels_(dense_conv_kernels(isa)),
         threads_(team.size()),

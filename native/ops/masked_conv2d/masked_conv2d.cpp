@@ -3,7 +3,6 @@
 // gradient and gathers the kept ones.
 #include <cstring>
 
-#include "core/error.h"
 #include "cpu/threads.h"
 #include "ops/conv_choice.h"
 #include "ops/conv_kinds.h"
