@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(RP_ISA_AVX512) || defined(RP_ISA_AVX2)
+#if defined(RP_ISA_AVX512) || defined(RP_ISA_AVX2) || defined(RP_EMULATED_AVX512)
 #include <immintrin.h>
 #endif
 
@@ -110,7 +110,12 @@ RP_INLINE void stream(float* p, Vec v) { store(p, v); }
 RP_INLINE void stream_fence() {}
 RP_INLINE Vec fmadd(Vec a, Vec b, Vec c) {
 #if defined(RP_EMULATED_AVX512)
-  for (int i = 0; i < kLanes; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  __m256 halves[3][2];  // lane by lane, the unrolled kernels would take minutes to compile
+  __builtin_memcpy(halves[0], &a, sizeof a);
+  __builtin_memcpy(halves[1], &b, sizeof b);
+  __builtin_memcpy(halves[2], &c, sizeof c);
+  for (int h = 0; h < 2; h++) halves[2][h] = _mm256_fmadd_ps(halves[0][h], halves[1][h], halves[2][h]);
+  __builtin_memcpy(&c, halves[2], sizeof c);
   return c;
 #else
   return a * b + c;
