@@ -25,14 +25,12 @@ std::unique_ptr<ConvLayer> make_conv(const ConvShape& shape, const MaskView& mas
   }
   const Isa isa = options.isa.empty() ? cpu_isa() : parse_isa(options.isa);
   if (mask.bits == nullptr) return make_dense_conv(shape, layouts, options, isa, team);
-  const bool suits = suits_dense(shape, mask);
-  if (on_dense_kernels(options.choice) && !suits) {
+  if (!on_dense_kernels(options.choice)) return make_sparse_conv(shape, mask, layouts, options, isa, team);
+  if (!suits_dense(shape, mask)) {
     fail("[conv] choice \"%s\": expected a mask that keeps at least 65 %% of the weights, got %lld of %lld.",
          options.choice.c_str(), static_cast<long long>(mask.nnz), static_cast<long long>(shape.numel()));
   }
-  return on_dense_kernels(options.choice) || (options.choice.empty() && suits)
-             ? make_masked_conv(shape, mask, layouts, options, isa, team)
-             : make_sparse_conv(shape, mask, layouts, options, isa, team);
+  return make_masked_conv(shape, mask, layouts, options, isa, team);
 }
 
 bool conv_takes(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,

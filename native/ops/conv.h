@@ -101,7 +101,7 @@ struct ConvOptions {
 };
 
 // mask.bits null: the dense kernels. They also compute masked layers that suit them (suits_dense), where the
-// choice says so or there is none. Throws rp::Error when a layout is too small for the shape or the choice
+// choice says so. Throws rp::Error when a layout is too small for the shape or the choice
 // text does not fit.
 std::unique_ptr<ConvLayer> make_conv(const ConvShape&, const MaskView&, const ConvLayouts&,
                                      const ConvOptions&, ThreadTeam&);

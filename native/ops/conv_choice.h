@@ -1,5 +1,5 @@
 // The choice text of a layer, "forward=2x8/24 dgrad=1x8/20np wgrad=2x8/24"; of a masked layer that the dense
-// kernels compute, "dense forward=…".
+// kernels compute, "dense forward=…", or "dense" alone: with tiles by the cost model.
 #pragma once
 #include <string>
 
@@ -10,9 +10,10 @@ namespace rp {
 
 constexpr char kOnDenseKernels[] = "dense ";
 
-inline bool on_dense_kernels(const std::string& text) { return text.rfind(kOnDenseKernels, 0) == 0; }
+inline bool on_dense_kernels(const std::string& text) { return (text + " ").rfind(kOnDenseKernels, 0) == 0; }
 inline std::string tiles_of_choice(const std::string& text) {
-  return on_dense_kernels(text) ? text.substr(sizeof kOnDenseKernels - 1) : text;
+  if (!on_dense_kernels(text)) return text;
+  return text.size() < sizeof kOnDenseKernels ? "" : text.substr(sizeof kOnDenseKernels - 1);
 }
 
 struct ConvChoices {
