@@ -1,6 +1,7 @@
 /** What `npm run bench` writes: one JSON file a day and machine; the tables and plots are made of them alone. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { slug } from '../units.js';
 import type { Ceilings, LayerTiming } from './layers.js';
 import type { TrainBench } from './train.js';
 
@@ -73,15 +74,9 @@ export function mergeResults(before: BenchResults | null, now: BenchResults): Be
   return { ...before, ...now, ...(layers && { layers: ordered(layers) }), ...(train && { train }), commands };
 }
 
-/**
- * "AMD EPYC 9R14 96-Core Processor" with AVX-512 → "amd-epyc-9r14-96-core-processor-avx512". Virtual machines
- * call quite different processors by one name; those of different kernels are never mixed.
- */
+/** One machine and its kernels: results of different ones are never mixed. */
 export const machineName = ({ cpu, isa }: Pick<BenchResults['machine'], 'cpu' | 'isa'>) =>
-  `${cpu} ${isa}`
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, '-')
-    .replace(/^-|-$/g, '');
+  slug(`${cpu} ${isa}`);
 
 const fileName = ({ date, machine }: BenchResults) => `${date.slice(0, 10)}-${machineName(machine)}.json`;
 

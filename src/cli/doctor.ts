@@ -7,6 +7,7 @@ import type { Command } from 'commander';
 import { defaultDataDir, findFiles, type NaturalName, naturalSpecs } from '../data/index.js';
 import { availableMemory } from '../engine/memory.js';
 import { native, nativePath } from '../engine/native.js';
+import { processorName } from '../engine/processor.js';
 import { readTiles, tileCacheFile } from '../engine/tile-cache.js';
 import { EnvironmentError } from '../errors.js';
 import { packageVersion } from '../training/machine.js';
@@ -73,7 +74,7 @@ function checkEngine(): Check[] {
       {
         name: 'processor',
         status: isa === 'portable' ? 'note' : 'ok',
-        detail: `${os.cpus()[0]?.model.trim() ?? 'unknown'}: kernels ${isa} (has ${isas.join(', ')})`,
+        detail: `${processorName()}: kernels ${isa} (has ${isas.join(', ')})`,
         ...(isa === 'portable' && { advice: 'Neither AVX2 nor AVX-512 is in use: expect a slow run.' }),
       },
       { name: 'cores', status: 'ok', detail: `${cores} for this process, of ${os.cpus().length}` },

@@ -8,8 +8,10 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import os from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
+import { slug } from '../units.js';
 import { countSearches, createSession } from './create-session.js';
 import { native } from './native.js';
+import { processorName } from './processor.js';
 import type { Session, SessionOptions } from './session.js';
 
 // Raised where the format changes, or kernels so much that other tiles win.
@@ -30,14 +32,6 @@ export type Tiles = Readonly<Record<string, Tile>>;
 /** once: each layer is searched once a machine; again: afresh, replacing what was kept; off: by the cost model. */
 export type Tune = 'once' | 'again' | 'off';
 
-const cpuModel = () => os.cpus()[0]?.model.trim() || 'unknown processor';
-
-const slug = (text: string) =>
-  text
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, '-')
-    .replace(/^-|-$/g, '');
-
 /** A container's user may have no home at all, for which os.homedir() throws. */
 function homeDirectory(): string {
   try {
@@ -55,7 +49,7 @@ function cacheDirectory(): string {
 
 /** The file of this machine's instruction set and processor. */
 export function tileCacheFile(isa = native().session.cpu().isa): string {
-  return path.join(cacheDirectory(), `tiles-${isa}-${slug(cpuModel())}.json`);
+  return path.join(cacheDirectory(), `tiles-${isa}-${slug(processorName())}.json`);
 }
 
 const isaOf = (file: string) => path.basename(file).split('-')[1]!;
@@ -71,7 +65,7 @@ export function readTiles(file: string): { tiles: Tiles; notice: string | null }
   }
   try {
     const { cpu, isa, tiles } = fileSchema.parse(JSON.parse(text));
-    if (cpu === cpuModel() && isa === isaOf(file)) return { tiles, notice: null };
+    if (cpu === processorName() && isa === isaOf(file)) return { tiles, notice: null };
     const notice = `${file}: its tiles are of ${cpu} (${isa}), another processor; they are searched again.`;
     return { tiles: {}, notice };
   } catch {
@@ -97,7 +91,7 @@ export function saveTiles(
   const temporary = `${file}.${randomBytes(6).toString('hex')}.tmp`;
   try {
     mkdirSync(path.dirname(file), { recursive: true });
-    const content = { schema: SCHEMA, cpu: cpuModel(), isa: isaOf(file), tiles };
+    const content = { schema: SCHEMA, cpu: processorName(), isa: isaOf(file), tiles };
     writeFileSync(temporary, `${JSON.stringify(content, null, 1)}\n`);
     renameSync(temporary, file);
     return null;

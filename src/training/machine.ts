@@ -4,6 +4,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { packageRoot } from '../engine/native.js';
+import { processorName } from '../engine/processor.js';
 
 export function packageVersion(): string {
   const manifest = JSON.parse(fs.readFileSync(path.join(packageRoot(), 'package.json'), 'utf8')) as {
@@ -35,7 +36,7 @@ export function describeMachine() {
     git: gitHash(),
     node: process.version,
     platform: `${os.type()} ${os.release()} ${os.arch()}`,
-    cpu: os.cpus()[0]?.model ?? 'unknown',
+    cpu: processorName(),
     cores: os.availableParallelism(),
     memory_bytes: os.totalmem(),
     argv: process.argv.slice(1),
