@@ -106,7 +106,7 @@ async function runningSum(session: Session, ending: string): Promise<number> {
 }
 
 /** Register tiles that every instruction set has. */
-const tiles = ['1x8', '1x4', '2x2', '1x1'];
+const tiles = ['1x4', '2x2', '1x2', '1x1'];
 
 async function withTile(options: SessionOptions, tile: string | null): Promise<SessionOptions> {
   if (tile === null) return options;
