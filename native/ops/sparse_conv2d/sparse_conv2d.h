@@ -18,6 +18,7 @@
 namespace rp {
 
 constexpr int32_t kOffsetMask = -64;
+constexpr int kListAhead = 8;  // kernels read up to so many entries beyond those that they use
 
 // What a tile leaves out of one row kind (sparse_lists.h).
 enum class RowCut : int32_t {

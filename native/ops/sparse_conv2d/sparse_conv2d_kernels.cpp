@@ -20,14 +20,22 @@ constexpr int kLine = 64;     // bytes of one position: sixteen images
 
 // ---- gather
 
-// Nonzeros [j, end), for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom.
+// Nonzeros [j, end), for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom. Offsets are
+// read two nonzeros early: a list read among the loads of x would wait for those before it, and those after it
+// for the list (up to a third slower).
 template <int kWidth, int kStep, int kVectors, int kFrom, int kTo, int kTile>
 RP_INLINE void gather_nonzeros(const int32_t* list, const float* weights, int32_t j, int32_t end,
                                const char* x, int64_t x_row, Vec (&sum)[kTile]) {
+  static_assert(kListAhead >= 2);
+  const char* now = x + (list[j] & kOffsetMask);
+  const char* next = x + (list[j + 1] & kOffsetMask);
 #pragma GCC unroll 1
   for (; j < end; j++) {
+    const char* p = now;
+    now = next;
+    next = x + (list[j + 2] & kOffsetMask);
+    RP_OPAQUE(next);
     const Vec w = broadcast(weights[j]);
-    const char* p = x + (list[j] & kOffsetMask);
 #pragma GCC unroll 16
     for (int h = kFrom; h < kTo; h++) {
 #pragma GCC unroll 16
@@ -101,25 +109,30 @@ void gather(const SparseGatherArgs& args) {
 
 // ---- wgrad
 
+// kCount nonzeros, whose x begins at now[k]. Each has several chains of sums where there are registers for
+// them: a multiply-add waits for the one before it, and two units want eight to choose from.
 template <int kWidth, int kStep, int kFrom, int kTo, int kCount>
-RP_INLINE void wgrad_nonzeros(const char* x, int64_t x_row, const Vec* dy, const int32_t* offsets,
-                              float* sums) {
-  Vec sum[kCount];
+RP_INLINE void wgrad_nonzeros(const char* const* now, int64_t x_row, const Vec* dy, float* sums) {
+  constexpr int kPositionCount = (kTo - kFrom) * kWidth;
+  constexpr int kMostChains = kRegisters == 16 ? 1 : kCount > 2 ? 2 : 4;
+  constexpr int kChains = kPositionCount < 2 * kMostChains ? 1 : kMostChains;
+  Vec sum[kChains][kCount];
   const char* p[kCount];
 #pragma GCC unroll 4
   for (int k = 0; k < kCount; k++) {
-    sum[k] = load(sums + k * kLanes);
-    p[k] = x + (offsets[k] & kOffsetMask);
-    RP_OPAQUE(p[k]);
+    sum[0][k] = load(sums + k * kLanes);
+    p[k] = now[k];
   }
 #pragma GCC unroll 16
   for (int h = kFrom; h < kTo; h++) {
 #pragma GCC unroll 16
     for (int c = 0; c < kWidth; c++) {
+      const int i = (h - kFrom) * kWidth + c, chain = i % kChains;
 #pragma GCC unroll 4
       for (int k = 0; k < kCount; k++) {
-        sum[k] =
-            fmadd(dy[h * kWidth + c], load(reinterpret_cast<const float*>(p[k] + c * kStep * kLine)), sum[k]);
+        const Vec xv = load(reinterpret_cast<const float*>(p[k] + c * kStep * kLine));
+        const Vec d = dy[h * kWidth + c];
+        sum[chain][k] = i > 0 && i < kChains ? d * xv : fmadd(d, xv, sum[chain][k]);
       }
     }
     if (h + 1 < kTo) {
@@ -131,26 +144,42 @@ RP_INLINE void wgrad_nonzeros(const char* x, int64_t x_row, const Vec* dy, const
     }
   }
 #pragma GCC unroll 4
-  for (int k = 0; k < kCount; k++) store(sums + k * kLanes, sum[k]);
+  for (int k = 0; k < kCount; k++) {
+#pragma GCC unroll 4
+    for (int chain = 1; chain < kChains; chain++) sum[0][k] = sum[0][k] + sum[chain][k];
+    store(sums + k * kLanes, sum[0][k]);
+  }
 }
 
-// Nonzeros [j, end), for rows [kFrom, kTo) of the tile.
+// Nonzeros [j, end), for rows [kFrom, kTo) of the tile. As in gather_nonzeros, the list is read early.
 template <int kWidth, int kStep, int kFrom, int kTo>
 RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const int32_t* list, int32_t j,
                            int32_t end, float* sums) {
+  static_assert(kListAhead >= 7);
+  const char* now[4];
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; k++) now[k] = x + (list[j + k] & kOffsetMask);
 #pragma GCC unroll 1
   for (; j + 4 <= end; j += 4, sums += 4 * kLanes) {
-    wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 4>(x, x_row, dy, list + j, sums);
+    const char* next[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+      next[k] = x + (list[j + 4 + k] & kOffsetMask);
+      RP_OPAQUE(next[k]);
+    }
+    wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 4>(now, x_row, dy, sums);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) now[k] = next[k];
   }
   switch (end - j) {
     case 3:
-      wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 3>(x, x_row, dy, list + j, sums);
+      wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 3>(now, x_row, dy, sums);
       break;
     case 2:
-      wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 2>(x, x_row, dy, list + j, sums);
+      wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 2>(now, x_row, dy, sums);
       break;
     case 1:
-      wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 1>(x, x_row, dy, list + j, sums);
+      wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 1>(now, x_row, dy, sums);
       break;
     default:
       break;

@@ -65,7 +65,7 @@ class ListBuilder {
       }
       list_.ends.push_back(total);
     }
-    list_.list.assign(total, 0);
+    list_.list.assign(total + kListAhead, 0);
     if (list_.kinds == 3) packed_.assign(list_.ends.begin(), list_.ends.end());
   }
 

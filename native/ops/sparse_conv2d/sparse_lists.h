@@ -26,7 +26,8 @@ struct SparseList {
   std::vector<int32_t> ends;    // [blocks][outputs + 1]
   std::vector<uint8_t> splits;  // three kinds: [blocks][outputs][2], where the second and the third begin
   // nnz offsets in bytes, multiples of a line. The two lowest bits of an output's and block's e-th entry hold
-  // the kind of its e-th nonzero in packed order.
+  // the kind of its e-th nonzero in packed order. Behind them stand the kListAhead entries that kernels may
+  // read.
   std::vector<int32_t> list;
   int32_t first = 0;  // dgrad: nonzeros of the phases before
 
