@@ -80,18 +80,19 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   // tile by tile.
   const int64_t wide = std::max(s.in_channels, s.out_channels);
   const int64_t scratch =
-      std::max<int64_t>(28 * 64 * wide, core_caches().l2_bytes * 5 / 8 + 4 * wide) + 64 * taps * wide;
+      std::max<int64_t>(28 * 64 * wide, core_caches().l2_bytes * 5 / 8 + 4 * wide) + 64 * taps * wide + 64;
   const int64_t tiles = 20 * positions * 2;
   const int64_t weights = conv_weights_bytes(s, mask, layouts);
   const int64_t dense = weights + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles + scratch * threads;
   if (mask.bits == nullptr) return dense;
   // Offset 4; dgrad: offset and index 8, and its weights in scratch 4. Ends and splits: at worst a block a
-  // channel.
+  // channel. Behind each list a few entries.
   const int64_t phases = int64_t{s.stride} * s.stride;
   const int64_t sparse =
       weights + mask.nnz * (layouts.has_dgrad ? 16 : 4) +
       12 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +
-      4 * int64_t{s.out_channels + 1} * (layouts.has_dgrad ? 1 + phases : 1) + tiles + scratch * threads;
+      (4 * int64_t{s.out_channels + 1} + 64) * (layouts.has_dgrad ? 1 + phases : 1) + tiles +
+      scratch * threads;
   if (!suits_dense(s, mask)) return sparse;
   // The mask, where outputs begin, and in scratch every weight.
   return std::max(sparse, dense + s.numel() / 8 + 1 + 8 * int64_t{s.out_channels + 1} + 4 * s.numel() + 64);

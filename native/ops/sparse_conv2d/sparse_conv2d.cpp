@@ -202,15 +202,18 @@ class SparseConv final : public ConvLayer {
 
   int64_t sums_capacity() const {                          // nonzeros whose sums are held at once
     const int64_t bytes = core_caches().l2_bytes * 5 / 8;  // that stay in L2
-    return std::max<int64_t>(bytes / (4 * kernels_.lanes), longest_);
+    return std::max<int64_t>(bytes / (4 * kernels_.sum_floats), longest_);
+  }
+
+  int64_t sums_floats() const {
+    return std::min(sums_capacity(), nnz_) * kernels_.sum_floats + kSumsPadding;
   }
 
   int64_t scratch_each() const {
     int64_t bytes = forward_.scratch(choices_.forward);
     for (const GatherPhase& phase : dgrad_) bytes = std::max(bytes, phase.scratch(choices_.dgrad));
     if (choices_.has_wgrad) {
-      const int64_t sums = std::min(sums_capacity(), nnz_) * 4 * kernels_.lanes;
-      bytes = std::max(bytes, sums + 4 * int64_t{shape_.out_channels});
+      bytes = std::max(bytes, 4 * (sums_floats() + shape_.out_channels));
     }
     return (bytes + 63) / 64 * 64;
   }
@@ -246,7 +249,7 @@ void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, b
     };
     const int last = member + 1 == team.size() ? shape_.out_channels : split(member + 1);
     float* sums = scratch_->member(member);
-    int32_t* cursors = reinterpret_cast<int32_t*>(sums + std::min(sums_capacity(), nnz_) * kernels_.lanes);
+    int32_t* cursors = reinterpret_cast<int32_t*>(sums + sums_floats());
     for (int begin = member == 0 ? 0 : split(member); begin < last;) {
       // The sums of any one channel block must fit; beyond that, few enough outputs to balance traffic.
       int end = begin + 1;
@@ -281,7 +284,7 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
     int to = from;
     int64_t held = 0;
     while (to < list_.blocks && (to == from || held + count(to) <= sums_capacity())) held += count(to++);
-    std::memset(sums, 0, held * kernels_.lanes * sizeof(float));
+    std::memset(sums, 0, (held * kernels_.sum_floats + kSumsPadding) * sizeof(float));
     for (int64_t i = 0; i < items; i++) {
       const TileItem tile = wgrad_tiling_.item(i, blocks);
       const bool prefetch = choices_.wgrad.prefetch && i + 1 < items;
@@ -313,7 +316,7 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
                         : nullptr;
         }
         kernel(args);
-        args.sums += int64_t{count(b)} * kernels_.lanes;
+        args.sums += int64_t{count(b)} * kernels_.sum_floats;
       }
     }
     kernels_.reduce(sums, held);

@@ -5,7 +5,7 @@
 //   the
 //                                                           transposed list
 //   wgrad    acc[j][lane] += Σ_t dy[o][t][lane] · x[t + offset[j]][lane]
-//   reduce   acc[j] = Σ_lane acc[j][lane], packed to the front
+//   reduce   acc[j] = Σ_lane acc[j][lane], packed to the front (sum_floats 1: wgrad did it)
 //
 // t runs over the height × width positions of a tile; every position is sixteen images. A nonzero is one
 // broadcast and height·width load-FMAs.
@@ -18,6 +18,7 @@
 namespace rp {
 
 constexpr int32_t kOffsetMask = -64;
+constexpr int kSumsPadding = 3;
 constexpr int kListAhead = 8;  // kernels read up to so many entries beyond those that they use
 
 // What a tile leaves out of one row kind (sparse_lists.h).
@@ -53,7 +54,7 @@ struct SparseWgradArgs {
   const uint8_t* splits;
   RowCut above, below;
   const int32_t* list;
-  float* sums;          // [nonzeros of the outputs][lanes]
+  float* sums;          // [nonzeros of the outputs][sum_floats]
   PrefetchLines next;   // of x
   const char* next_dy;  // the next call's dy where it differs, or null
   int outputs;
@@ -65,6 +66,7 @@ using SparseWgrad = void (*)(const SparseWgradArgs&);
 struct SparseConvKernels {
   int lanes;
   int gather_registers;  // for sums (gather_passes)
+  int sum_floats;        // a nonzero's, while images pass: wgrad's sums hold kSumsPadding more in the end
   // Null when there is none. x_step: distance of neighbouring positions in x (any when width is 1).
   SparseGather (*gather)(int height, int width, int x_step);
   SparseWgrad (*wgrad)(int height, int width, int x_step);

@@ -109,6 +109,12 @@ void gather(const SparseGatherArgs& args) {
 
 // ---- wgrad
 
+// Of wide vectors the lanes are summed tile by tile: a nonzero then holds four bytes while all images pass, not
+// sixty-four, so that L2 has room for the sums of many more, and x and dy pass over it less often. Of narrow
+// ones, with half the positions in registers and two passes over them, that would take longer than it saves.
+constexpr bool kSumLanesAtOnce = kLanes == 16;
+constexpr int kSumFloats = kSumLanesAtOnce ? 1 : kLanes;
+
 // kCount nonzeros, whose x begins at now[k]. Each has several chains of sums where there are registers for
 // them: a multiply-add waits for the one before it, and two units want eight to choose from.
 template <int kWidth, int kStep, int kFrom, int kTo, int kCount>
@@ -120,7 +126,7 @@ RP_INLINE void wgrad_nonzeros(const char* const* now, int64_t x_row, const Vec* 
   const char* p[kCount];
 #pragma GCC unroll 4
   for (int k = 0; k < kCount; k++) {
-    sum[0][k] = load(sums + k * kLanes);
+    if (!kSumLanesAtOnce) sum[0][k] = load(sums + k * kLanes);
     p[k] = now[k];
   }
 #pragma GCC unroll 16
@@ -132,7 +138,8 @@ RP_INLINE void wgrad_nonzeros(const char* const* now, int64_t x_row, const Vec* 
       for (int k = 0; k < kCount; k++) {
         const Vec xv = load(reinterpret_cast<const float*>(p[k] + c * kStep * kLine));
         const Vec d = dy[h * kWidth + c];
-        sum[chain][k] = i > 0 && i < kChains ? d * xv : fmadd(d, xv, sum[chain][k]);
+        const bool begins = i < kChains && (kSumLanesAtOnce || i > 0);
+        sum[chain][k] = begins ? d * xv : fmadd(d, xv, sum[chain][k]);
       }
     }
     if (h + 1 < kTo) {
@@ -147,7 +154,13 @@ RP_INLINE void wgrad_nonzeros(const char* const* now, int64_t x_row, const Vec* 
   for (int k = 0; k < kCount; k++) {
 #pragma GCC unroll 4
     for (int chain = 1; chain < kChains; chain++) sum[0][k] = sum[0][k] + sum[chain][k];
-    store(sums + k * kLanes, sum[0][k]);
+    if (!kSumLanesAtOnce) store(sums + k * kLanes, sum[0][k]);
+  }
+  if (kSumLanesAtOnce) {
+    Vec four[4];  // beyond kCount: zeros, added to the sums that follow
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) four[k] = k < kCount ? sum[0][k < kCount ? k : 0] : zero();
+    add_lane_sums(sums, four);
   }
 }
 
@@ -160,7 +173,7 @@ RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const in
 #pragma GCC unroll 4
   for (int k = 0; k < 4; k++) now[k] = x + (list[j + k] & kOffsetMask);
 #pragma GCC unroll 1
-  for (; j + 4 <= end; j += 4, sums += 4 * kLanes) {
+  for (; j + 4 <= end; j += 4, sums += 4 * kSumFloats) {
     const char* next[4];
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
@@ -225,18 +238,19 @@ void wgrad(const SparseWgradArgs& args) {
                                                  first_sum);
       }
       wgrad_range<kWidth, kStep, 0, kHeight>(x, args.x_row, dy, args.list, above, below,
-                                             first_sum + int64_t{above - begin} * kLanes);
+                                             first_sum + int64_t{above - begin} * kSumFloats);
       if constexpr (kHeight > 1) {
         if (args.below == RowCut::edge)
           wgrad_range<kWidth, kStep, 0, kHeight - 1>(x, args.x_row, dy, args.list, below, end,
-                                                     first_sum + int64_t{below - begin} * kLanes);
+                                                     first_sum + int64_t{below - begin} * kSumFloats);
       }
     }
-    first_sum += int64_t{end - begin} * kLanes;
+    first_sum += int64_t{end - begin} * kSumFloats;
   }
 }
 
 void reduce(float* sums, int64_t count) {
+  if (kSumLanesAtOnce) return;
   for (int64_t j = 0; j < count; j++) sums[j] = horizontal_sum(load(sums + j * kLanes));
 }
 
@@ -287,7 +301,8 @@ SparseWgrad find_wgrad(int height, int width, int x_step) {
 }  // namespace
 
 const SparseConvKernels& sparse_conv_kernels() {
-  static const SparseConvKernels kernels = {kLanes, kGatherPositions, find_gather, find_wgrad, reduce, fence};
+  static const SparseConvKernels kernels = {kLanes,     kGatherPositions, kSumFloats, find_gather,
+                                              find_wgrad, reduce,           fence};
   return kernels;
 }
 
