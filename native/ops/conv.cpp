@@ -86,10 +86,11 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   const int64_t dense = weights + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles + scratch * threads;
   if (mask.bits == nullptr) return dense;
   // Offset 4; dgrad: offset and index 8, and its weights in scratch 4. Ends and splits: at worst a block a
-  // channel. Behind each list a few entries.
+  // channel. Behind each list a few entries. In scratch, wgrad's sums of parts of the images.
   const int64_t phases = int64_t{s.stride} * s.stride;
   const int64_t sparse =
       weights + mask.nnz * (layouts.has_dgrad ? 16 : 4) +
+      (layouts.has_wgrad ? std::min<int64_t>(32 * mask.nnz, 2 << 20) : 0) +
       12 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +
       (4 * int64_t{s.out_channels + 1} + 64) * (layouts.has_dgrad ? 1 + phases : 1) + tiles +
       scratch * threads;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cpu/threads.h"
+#include "ops/conv_fetch.h"
 #include "ops/conv_pass.h"
 #include "ops/conv_scratch.h"
 #include "ops/conv_tiling.h"
@@ -20,14 +21,14 @@ namespace rp {
 struct GatherPhase {
   ConvPass pass;
   Tiling tiling;
-  std::vector<int32_t> lines;  // prefetch_offsets
+  TileFetch fetch;
 
   explicit GatherPhase(ConvPass p) : pass(std::move(p)) {}
   void cut(const TileChoice& choice, const HasTile& has) {
     tiling = Tiling(pass.rows, pass.cols, choice, has);
-    lines = prefetch_offsets(pass, choice);
+    fetch = TileFetch(pass, choice);
   }
-  int64_t bytes() const { return tiling.bytes() + 4 * static_cast<int64_t>(lines.capacity()); }
+  int64_t bytes() const { return tiling.bytes() + fetch.bytes(); }
   // Of partial sums that one thread needs.
   int64_t scratch(const TileChoice& choice) const {
     return choice.channels >= pass.inputs() ? 0 : int64_t{64} * tiling.largest() * pass.outputs();
@@ -103,7 +104,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     place.partial = scratch.member(member);
     for (int64_t index = begin; index < end; index++) {
       const int64_t part = index % parts;
-      TileItem tile, next_tile;
+      TileItem tile, next;
       place.phase = phase_of(index / parts, &tile);
       const ConvPass& pass = run.phases[place.phase].pass;
       place.output = std::min<int>(pass.outputs(), groups * part / parts * run.output_group);
@@ -126,23 +127,26 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
       place.y =
           reinterpret_cast<char*>(run.y + ly.at(tile.block, place.output, tile.row * pass.y_step + pass.y_row,
                                                 tile.col * pass.y_step + pass.y_col));
-      const char* next = nullptr;
-      const std::vector<int32_t>* lines = nullptr;
-      if (run.choice.prefetch && index + parts < end) {
-        lines = &run.phases[phase_of(index / parts + 1, &next_tile)].lines;
-        next = x_of(next_tile);
-      }
+      // The next tile; by rows, the first of the next rows.
+      const int64_t next_item = index / parts + (run.choice.by_rows ? tile.of_rows - tile.in_rows : 1);
+      const bool fetches = run.choice.prefetch && next_item * parts < end;
+      const int next_phase = fetches ? phase_of(next_item, &next) : 0;
+      const TileFetch& fetch = run.phases[next_phase].fetch;
       for (int b = 0; b < channel_blocks; b++) {
-        const int64_t channel = int64_t{b} * run.choice.channels;
+        const int channel = b * run.choice.channels;
         place.channel_block = b;
         place.first = b == 0;
         place.last = b == channel_blocks - 1;
         place.x = x + channel * lx.channel_stride * 4;
         place.next = {};
-        if (next != nullptr) {
-          place.next = {next + channel * lx.channel_stride * 4, lines->data(),
-                        static_cast<int>(lines->size()),
-                        std::min<int>(run.choice.channels, pass.inputs() - channel), lx.channel_stride * 4};
+        if (fetches && run.choice.by_rows) {
+          const TileItem* now = next_phase == place.phase ? &tile : nullptr;
+          const int64_t steps = parts * channel_blocks;
+          place.next = fetch.rows(run.x, now, next, 0, pass.inputs(),
+                                  tile.in_rows * steps + part * channel_blocks + b, tile.of_rows * steps);
+        } else if (fetches) {
+          place.next =
+              fetch.tile(run.x, next, channel, std::min(run.choice.channels, pass.inputs() - channel));
         }
         call(place);
       }

@@ -21,6 +21,16 @@ inline bool beyond_l2(int64_t block_bytes, int blocks, int times = 1) {
   return block_bytes * blocks > times * core_caches().l2_bytes;
 }
 
+// Whether tiles may follow each other along rows: what such tiles read and write, and what the next rows add
+// to it, is to stay in L2.
+inline bool rows_fit(const ConvPass& pass, const TileChoice& c) {
+  if (c.across_blocks || pass.taps.empty()) return false;
+  const std::vector<int> taps = tap_rows(pass);
+  const int span = *std::max_element(taps.begin(), taps.end()) - *std::min_element(taps.begin(), taps.end());
+  const int64_t x_rows = (2 * c.height - 1) * pass.x_step + 1 + span;
+  return 4 * (x_rows * pass.x.row_stride + 2 * c.height * pass.y.row_stride) <= core_caches().l2_bytes;
+}
+
 struct TileShape {
   int height, width;
 };

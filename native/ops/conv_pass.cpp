@@ -106,29 +106,11 @@ std::vector<int> tap_cols(const ConvPass& pass) {
   return cols;
 }
 
-std::vector<int32_t> prefetch_offsets(const ConvPass& pass, const TileChoice& choice) {
-  const std::vector<int> rows = tap_rows(pass), cols = tap_cols(pass);
-  if (rows.empty()) return {};
-  const int down = *std::max_element(rows.begin(), rows.end());
-  const int right = *std::max_element(cols.begin(), cols.end());
-  // Lines that taps read between two positions are new as well.
-  const int row_lines = std::min<int>(pass.x_step, rows.size());
-  const int col_lines = std::min<int>(pass.x_step, cols.size());
-  const Layout& x = pass.x;
-  const int64_t row = choice.across_blocks ? x.block_stride : x.row_stride * pass.x_step;
-  std::vector<int32_t> offsets;
-  offsets.reserve(static_cast<size_t>(choice.height) * row_lines * choice.width * col_lines);
-  for (int h = 0; h < choice.height; h++) {
-    for (int i = down - row_lines + 1; i <= down; i++) {
-      for (int w = 0; w < choice.width; w++) {
-        for (int j = right - col_lines + 1; j <= right; j++) {
-          const int64_t col = int64_t{w} * pass.x_step + j;
-          offsets.push_back(static_cast<int32_t>(4 * (h * row + i * x.row_stride + col * kImagesPerBlock)));
-        }
-      }
-    }
-  }
-  return offsets;
+ConvPass pass_of_positions(const Layout& layout) {
+  ConvPass pass;
+  pass.x = layout;
+  pass.taps.push_back({0, 0, 0});
+  return pass;
 }
 
 void check_conv(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts) {

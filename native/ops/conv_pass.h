@@ -42,9 +42,8 @@ const ConvPass& main_pass(const std::vector<ConvPass>& dgrad_passes);
 std::vector<int> tap_rows(const ConvPass&);
 std::vector<int> tap_cols(const ConvPass&);
 
-// Byte offsets, from a tile's first position, of the lines of x that a tile reads and its neighbours before
-// it did not: its rows and columns moved by the last taps. Of one channel.
-std::vector<int32_t> prefetch_offsets(const ConvPass&, const TileChoice&);
+// That reads a tensor position by position, as wgrad does dy; of its outputs nothing is said.
+ConvPass pass_of_positions(const Layout&);
 
 // Throws rp::Error when a shape or layout cannot be served.
 void check_conv(const ConvShape&, const MaskView&, const ConvLayouts&);

@@ -178,8 +178,10 @@ class LayerSearch {
     for (size_t i = 0; i < ranked.size() && i < kFinalists; i++) {
       for (int hints = 0; hints < (stores ? 4 : 2); hints++) {
         entrants.push_back({ranked[i].choice, 1e30});
-        entrants.back().choice.prefetch = (hints & 1) != 0;
-        if (stores) entrants.back().choice.stream = (hints & 2) != 0;
+        TileChoice& choice = entrants.back().choice;
+        // Of tiles that suit it, along rows or down columns; of others, prefetched or not.
+        (choice.by_rows ? choice.by_rows : choice.prefetch) = (hints & 1) != 0;
+        if (stores) choice.stream = (hints & 2) != 0;
       }
     }
     const Clock::time_point begin = Clock::now();

@@ -22,7 +22,8 @@ int largest_size(int limit, const Has& has) {
 
 std::string tile_text(const TileChoice& c) {
   return std::string(c.across_blocks ? "b" : "") + std::to_string(c.height) + "x" + std::to_string(c.width) +
-         "/" + std::to_string(c.channels) + (c.stream ? "n" : "") + (c.prefetch ? "p" : "");
+         "/" + std::to_string(c.channels) + (c.stream ? "n" : "") + (c.prefetch ? "p" : "") +
+         (c.by_rows ? "r" : "");
 }
 
 bool parse_tile(const std::string& text, TileChoice* choice) {
@@ -43,6 +44,10 @@ bool parse_tile(const std::string& text, TileChoice* choice) {
     c.prefetch = true;
     at++;
   }
+  if (*at == 'r' && !c.across_blocks) {
+    c.by_rows = true;
+    at++;
+  }
   if (*at != '\0' || c.height < 1 || c.width < 1 || c.channels < 1) return false;
   *choice = c;
   return true;
@@ -56,7 +61,7 @@ Tiling::Tiling(int rows, int cols, const TileChoice& choice, const HasTile& has)
   const int target = choice.height * choice.width;
   for (int col = 0; col < cols;) {
     const int width = largest_size(std::min(choice.width, cols - col), [&](int w) { return has(1, w); });
-    Strips strips = {tiles_, col, width, 0, static_cast<int>(runs_.size()), 0};
+    Strips strips = {tiles_, col, width, (cols - col) / width, 0, static_cast<int>(runs_.size()), 0};
     for (int row = 0; row < rows;) {
       const int height = choice.across_blocks ? choice.height
                                               : largest_size(std::min(rows - row, target / width),
@@ -70,10 +75,9 @@ Tiling::Tiling(int rows, int cols, const TileChoice& choice, const HasTile& has)
       largest_ = std::max(largest_, height * width);
       row += step;
     }
-    const int count = (cols - col) / width;
     strips_.push_back(strips);
-    tiles_ += int64_t{count} * strips.tiles;
-    col += count * width;
+    tiles_ += int64_t{strips.count} * strips.tiles;
+    col += strips.count * width;
   }
   if (choice.across_blocks) {
     rest_.assign(choice.height, 0);
@@ -96,12 +100,18 @@ TileItem Tiling::item(int64_t index, int blocks) const {
   size_t i = strips_.size() - 1;
   while (tile < strips_[i].first) i--;
   const Strips& strips = strips_[i];
-  const int in_strips = static_cast<int>(tile - strips.first), in_strip = in_strips % strips.tiles;
+  const int in_strips = static_cast<int>(tile - strips.first);
+  const int strip = choice_.by_rows ? in_strips % strips.count : in_strips / strips.tiles;
+  const int in_strip = choice_.by_rows ? in_strips / strips.count : in_strips % strips.tiles;
   const Run* run = &runs_[strips.first_run + strips.runs - 1];
   while (in_strip < run->first) run--;
   const int rows = choice_.across_blocks ? 1 : run->height;
-  TileItem item = {0, run->row + (in_strip - run->first) * rows,
-                   strips.col + in_strips / strips.tiles * strips.width, run->height, strips.width};
+  TileItem item = {0, run->row + (in_strip - run->first) * rows, strips.col + strip * strips.width,
+                   run->height, strips.width};
+  if (choice_.by_rows) {
+    item.in_rows = strip;
+    item.of_rows = strips.count;
+  }
   if (!choice_.across_blocks) {
     item.block = group;
     return item;

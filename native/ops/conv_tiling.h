@@ -16,15 +16,17 @@ struct TileChoice {
   int height = 1, width = 1;
   int channels = 1;       // input channels a block
   bool stream = false;    // write with non-temporal stores
-  bool prefetch = false;  // fetch the next tile's x into L2
+  bool prefetch = false;  // fetch what follows into L2 (conv_fetch.h)
+  bool by_rows = false;   // tiles follow each other along rows, not down columns
 };
 
-// "2x8/24", "b8x1/64" across blocks, then n (stream) and p (prefetch).
+// "2x8/24", "b8x1/64" across blocks, then n (stream), p (prefetch) and r (by rows, never across blocks).
 std::string tile_text(const TileChoice&);
 bool parse_tile(const std::string& text, TileChoice*);
 
 struct TileItem {
   int block, row, col, height, width;
+  int in_rows = 0, of_rows = 1;  // by rows: its place among so many tiles of the same rows
 };
 
 // Whether a kernel of this height and width exists. If one of (h, w) does, so does one of (h, w') for every
@@ -50,8 +52,8 @@ class Tiling {
   // Neighbouring strips of columns, equally wide and so cut into the same tiles; and tiles of one height
   // within a strip. A layer keeps these few instead of its hundreds of tiles.
   struct Strips {
-    int64_t first;  // tile
-    int col, width, tiles, first_run, runs;
+    int64_t first;                                  // tile
+    int col, width, count, tiles, first_run, runs;  // tiles: of each of them
   };
   struct Run {
     int first, row, height;

@@ -15,13 +15,14 @@ static constexpr int gather_passes(int positions, int lanes, int registers) {
   return positions * (16 / lanes) <= registers ? 1 : 16 / lanes;
 }
 
-// Lines that the next call of a thread reads and this one fetches into L2, a few beside each output: all at
-// once they would fill the core's miss buffers and stall it.
+// Lines that later calls of a thread read and this one fetches into L2, a few beside each output: all at once
+// they would fill the core's miss buffers and stall it. They come in runs, each per_run lines.
 struct PrefetchLines {
   const char* base = nullptr;
-  const int32_t* offsets = nullptr;  // bytes, of one channel's lines
-  int per_channel = 0, channels = 0;
-  int64_t channel_stride = 0;  // bytes
+  const int32_t* offsets = nullptr;  // bytes, of the lines of a run; null: one after another
+  int per_run = 0;
+  int64_t run_stride = 0;    // bytes
+  int first = 0, count = 0;  // lines
 };
 
 // Where a call leaves Σ y and Σ y² of each of its outputs over its tile; sums null: not wanted. Lanes of the

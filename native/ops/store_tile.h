@@ -15,12 +15,10 @@ constexpr int vectors_of_position(int positions, int registers) {
 class PrefetchCursor {
  public:
   PrefetchCursor(const PrefetchLines& lines, int steps)
-      : channel_(lines.base),
-        offsets_(lines.offsets),
-        per_channel_(lines.per_channel),
-        stride_(lines.channel_stride) {
-    if (channel_ == nullptr) return;
-    left_ = lines.per_channel * lines.channels;
+      : offsets_(lines.offsets), per_run_(lines.per_run), stride_(lines.run_stride), left_(lines.count) {
+    if (left_ == 0) return;
+    run_ = lines.base + lines.first / per_run_ * stride_;
+    at_ = lines.first % per_run_;
     share_ = (left_ + steps - 1) / steps;
   }
 
@@ -28,19 +26,20 @@ class PrefetchCursor {
     int now = share_ < left_ ? share_ : left_;
     left_ -= now;
     for (; now > 0; now--) {
-      prefetch_l2(channel_ + offsets_[at_]);
-      if (++at_ == per_channel_) {
+      prefetch_l2(run_ + (offsets_ != nullptr ? offsets_[at_] : at_ * 64));
+      if (++at_ == per_run_) {
         at_ = 0;
-        channel_ += stride_;
+        run_ += stride_;
       }
     }
   }
 
  private:
-  const char* channel_;
+  const char* run_ = nullptr;
   const int32_t* offsets_;
-  int per_channel_, at_ = 0, left_ = 0, share_ = 0;
+  int per_run_, at_ = 0;
   int64_t stride_;
+  int left_, share_ = 0;
 };
 
 // A tile of an output that sums will be added to.

@@ -82,9 +82,8 @@ class DenseConv final : public ConvLayer {
 
   int64_t index_bytes() const override {
     int64_t bytes = forward_.bytes() + wgrad_tiling_.bytes() +
-                    4 * static_cast<int64_t>(offsets_.capacity() + places_.capacity() +
-                                             wgrad_x_lines_.capacity() + wgrad_dy_lines_.capacity()) +
-                    static_cast<int64_t>(reaches_.capacity() * sizeof(TapReach));
+                    4 * static_cast<int64_t>(offsets_.capacity() + places_.capacity()) + fetch_x_.bytes() +
+                    fetch_dy_.bytes() + static_cast<int64_t>(reaches_.capacity() * sizeof(TapReach));
     for (const DenseTaps& taps : forward_taps_) bytes += taps.bytes();
     for (const DenseTaps& taps : dgrad_taps_) bytes += taps.bytes();
     for (const GatherPhase& phase : dgrad_) bytes += phase.bytes();
@@ -150,11 +149,8 @@ class DenseConv final : public ConvLayer {
   void set_wgrad(const TileChoice& choice) {
     choices_.wgrad = choice;
     wgrad_tiling_ = Tiling(forward_.pass.rows, forward_.pass.cols, choice, has_dense_wgrad);
-    wgrad_x_lines_ = prefetch_offsets(forward_.pass, choice);
-    ConvPass dy;  // read position by position
-    dy.x = dy_;
-    dy.taps.push_back({0, 0, 0});
-    wgrad_dy_lines_ = prefetch_offsets(dy, choice);
+    fetch_x_ = TileFetch(forward_.pass, choice);
+    fetch_dy_ = TileFetch(pass_of_positions(dy_), choice);
     offsets_.clear();
     places_.clear();
     const auto put = [&](int c, int t) {
@@ -243,11 +239,11 @@ class DenseConv final : public ConvLayer {
   Layout dy_;
   ConvChoices choices_;
   Tiling wgrad_tiling_;
-  std::vector<int32_t> wgrad_x_lines_, wgrad_dy_lines_;  // prefetch_offsets
-  std::vector<DenseTaps> forward_taps_;                  // one; empty only while choosing
-  std::vector<DenseTaps> dgrad_taps_;                    // one a phase
-  std::vector<int32_t> offsets_;                         // of wgrad: in_channels · taps byte offsets
-  std::vector<int32_t> places_;                          // of each in a row of the weights
+  TileFetch fetch_x_, fetch_dy_;         // of wgrad
+  std::vector<DenseTaps> forward_taps_;  // one; empty only while choosing
+  std::vector<DenseTaps> dgrad_taps_;    // one a phase
+  std::vector<int32_t> offsets_;         // of wgrad: in_channels · taps byte offsets
+  std::vector<int32_t> places_;          // of each in a row of the weights
   bool tap_by_tap_ = false;
   int groups_at_once_ = 1;
   std::vector<TapReach> reaches_;  // tap by tap: of each tile's taps
@@ -369,14 +365,19 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
         args.dy = dy_of(tile, o0);
         args.height = tile.height;
         args.width = tile.width;
-        if (choices_.wgrad.prefetch && t + 1 < items) {
-          const TileItem next = wgrad_tiling_.item(t + 1, blocks);
-          args.next_x = {x_of(next) + 4 * c0 * lx.channel_stride, wgrad_x_lines_.data(),
-                         static_cast<int>(wgrad_x_lines_.size()), c1 - c0, 4 * lx.channel_stride};
-          args.next_dy = {dy_of(next, o0), wgrad_dy_lines_.data(), static_cast<int>(wgrad_dy_lines_.size()),
-                          o1 - o0, 4 * dy_.channel_stride};
-        } else {
-          args.next_x = args.next_dy = {};
+        args.next_x = args.next_dy = {};
+        const bool by_rows = choices_.wgrad.by_rows;
+        const int64_t next_item = t + (by_rows ? tile.of_rows - tile.in_rows : 1);
+        if (choices_.wgrad.prefetch && next_item < items) {
+          const TileItem next = wgrad_tiling_.item(next_item, blocks);
+          const int channels = std::min(c1, shape_.in_channels) - c0, outputs = o1 - o0;
+          if (by_rows) {
+            args.next_x = fetch_x_.rows(x, &tile, next, c0, channels, tile.in_rows, tile.of_rows);
+            args.next_dy = fetch_dy_.rows(dy, &tile, next, o0, outputs, tile.in_rows, tile.of_rows);
+          } else {
+            args.next_x = fetch_x_.tile(x, next, c0, channels);
+            args.next_dy = fetch_dy_.tile(dy, next, o0, outputs);
+          }
         }
         args.reach = tap_by_tap_ ? reaches_.data() + t % wgrad_tiling_.tiles() * taps_ : nullptr;
         kernels_.wgrad(args);

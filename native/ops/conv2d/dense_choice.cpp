@@ -46,6 +46,7 @@ std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const DenseCo
       const int count = (pass.inputs() + channels - 1) / channels;
       choice.channels = channels;
       choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
+      choice.by_rows = choice.prefetch && rows_fit(pass, choice);
       choice.stream = beyond_l2(pass.y.block_stride * 4, blocks, 8);
       const double memory = memory_factor(lines * channels);
       const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
@@ -79,6 +80,7 @@ std::vector<TileChoice> dense_wgrad_choices(const ConvPass& pass, int tap_group,
     choice.height = std::clamp(positions / choice.width, 1,
                                std::min(kLargestSide, choice.across_blocks ? blocks : pass.rows));
     choice.prefetch = beyond_l2((pass.x.block_stride + pass.y.block_stride) * 4, blocks);
+    choice.by_rows = choice.prefetch && rows_fit(pass, choice);
     const int size = choice.height * choice.width;
     const double lines = wgrad_by_tap(pass, tap_group)
                              ? tap_group * size

@@ -57,6 +57,7 @@ std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const 
       previous = channels;
       choice.channels = channels;
       choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
+      choice.by_rows = choice.prefetch && rows_fit(pass, choice);
       choice.stream = beyond_l2(pass.y.block_stride * 4, blocks, 8);
       const double memory = memory_factor(lines * channels, kMissSpan);
       const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
@@ -81,6 +82,7 @@ std::vector<TileChoice> wgrad_choices(const ConvPass& pass, int64_t nnz, const H
   for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
     choice.channels = channels;
     choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
+    choice.by_rows = choice.prefetch && rows_fit(pass, choice);
     const double memory = memory_factor(lines_of(pass, choice, has_row_kinds(pass)) * channels, kMissSpan);
     const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
       const int positions = tile.height * tile.width;

@@ -1,7 +1,8 @@
 // sparse_conv2d: a ConvLayer over listed nonzeros. Forward and dgrad walk their lists tile by tile
-// (conv_gather.h). Wgrad keeps one vector of partial sums a nonzero: a part of them that fits L2 stays there
-// while all images pass; threads take disjoint outputs, balanced by nonzeros, so that no result depends on
-// how many there are.
+// (conv_gather.h). Of wgrad's partial sums a part that fits L2 stays there while images pass. Of a layer with
+// few nonzeros threads take parts of the images, whose sums are added in the end: all threads would read the
+// whole of x otherwise. Of others, disjoint outputs, balanced by nonzeros. Either way no result depends on
+// how many threads there are.
 #include "ops/sparse_conv2d/sparse_conv2d.h"
 
 #include <algorithm>
@@ -20,6 +21,9 @@
 
 namespace rp {
 namespace {
+
+constexpr int kImageParts = 8;              // of wgrad, at most
+constexpr int64_t kFewNonzeros = 64 << 10;  // of layers whose images are parted, at most
 
 struct RowCuts {
   RowCut above, below;
@@ -105,8 +109,8 @@ class SparseConv final : public ConvLayer {
 
   int64_t index_bytes() const override {
     int64_t bytes = list_.bytes() + forward_.bytes() + wgrad_tiling_.bytes();
-    bytes +=
-        4 * static_cast<int64_t>(row_starts_.capacity() + wgrad_lines_.capacity() + dgrad_index_.capacity());
+    bytes += 4 * static_cast<int64_t>(row_starts_.capacity() + dgrad_index_.capacity()) + fetch_x_.bytes() +
+             fetch_dy_.bytes();
     for (const SparseList& list : dgrad_lists_) bytes += list.bytes();
     for (const GatherPhase& phase : dgrad_) bytes += phase.bytes();
     return bytes;
@@ -148,8 +152,28 @@ class SparseConv final : public ConvLayer {
     });
   }
 
-  void wgrad_outputs(const float* x, const float* dy, float* dw, int blocks, bool add, int begin, int end,
-                     float* sums, int32_t* cursors) const;
+  // One call of wgrad_outputs and what all of them share.
+  struct WgradRun {
+    const float *x, *dy;
+    float* dw;  // packed
+    int blocks;
+    bool add;
+    int64_t first, last;  // tiles
+  };
+  void wgrad_outputs(const WgradRun& run, int begin, int end, int member) const;
+  void wgrad_range(const WgradRun& run, int begin, int end, int member) const;
+
+  // First output whose row starts at or after this share of the nonzeros.
+  int output_of_share(int64_t index, int64_t count) const {
+    return static_cast<int>(
+        std::lower_bound(row_starts_.begin(), row_starts_.end() - 1, nnz_ * index / count) -
+        row_starts_.begin());
+  }
+  // Whether x outweighs the sums that adding up parts of the images costs. By the layer alone.
+  bool by_images() const {
+    const int64_t inputs = int64_t{shape_.in_channels} * shape_.in_height * shape_.in_width;
+    return choices_.has_wgrad && nnz_ <= kFewNonzeros && 2 * nnz_ <= inputs;
+  }
 
   void set_forward(const MaskView& mask, TileChoice choice) {
     choice.channels = std::min(choice.channels, shape_.in_channels);
@@ -177,7 +201,8 @@ class SparseConv final : public ConvLayer {
            list_.channels);
     }
     choices_.wgrad = choice;
-    wgrad_lines_ = prefetch_offsets(forward_.pass, choice);
+    fetch_x_ = TileFetch(forward_.pass, choice);
+    fetch_dy_ = TileFetch(pass_of_positions(dy_), choice);
     wgrad_tiling_ =
         Tiling(forward_.pass.rows, forward_.pass.cols, choice, has_wgrad(kernels_, forward_.pass.x_step));
     longest_ = 0;
@@ -198,16 +223,18 @@ class SparseConv final : public ConvLayer {
 
   void choose(const MaskView&, const ConvLayouts&, int blocks);
 
-  int64_t common_bytes() const { return (4 * static_cast<int64_t>(dgrad_index_.size()) + 63) / 64 * 64; }
+  int64_t common_bytes() const {
+    int64_t floats = dgrad_index_.size();
+    if (by_images()) floats = std::max(floats, kImageParts * nnz_);
+    return (4 * floats + 63) / 64 * 64;
+  }
 
   int64_t sums_capacity() const {                          // nonzeros whose sums are held at once
     const int64_t bytes = core_caches().l2_bytes * 5 / 8;  // that stay in L2
     return std::max<int64_t>(bytes / (4 * kernels_.sum_floats), longest_);
   }
 
-  int64_t sums_floats() const {
-    return std::min(sums_capacity(), nnz_) * kernels_.sum_floats + kSumsPadding;
-  }
+  int64_t sums_floats() const { return std::min(sums_capacity(), nnz_) * kernels_.sum_floats + kSumsPadding; }
 
   int64_t scratch_each() const {
     int64_t bytes = forward_.scratch(choices_.forward);
@@ -233,47 +260,77 @@ class SparseConv final : public ConvLayer {
   std::vector<SparseList> dgrad_lists_;  // one a phase
   std::vector<int32_t> dgrad_index_;     // of their nonzeros, the place in the forward list
   Tiling wgrad_tiling_;
-  std::vector<int32_t> wgrad_lines_;  // prefetch_offsets
-  int32_t longest_ = 0;               // nonzeros of one output in one block, at most
-  int wgrad_outputs_ = 1;             // outputs whose sums are held together
+  TileFetch fetch_x_, fetch_dy_;  // of wgrad
+  int32_t longest_ = 0;           // nonzeros of one output in one block, at most
+  int wgrad_outputs_ = 1;         // outputs whose sums are held together
 };
 
 void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
                        ThreadTeam& team) const {
-  team.parallel([&](int member) {
-    // First output whose row starts at or after this member's share of the nonzeros.
-    const auto split = [&](int64_t share) {
-      return static_cast<int>(
-          std::lower_bound(row_starts_.begin(), row_starts_.end() - 1, nnz_ * share / team.size()) -
-          row_starts_.begin());
-    };
-    const int last = member + 1 == team.size() ? shape_.out_channels : split(member + 1);
-    float* sums = scratch_->member(member);
-    int32_t* cursors = reinterpret_cast<int32_t*>(sums + sums_floats());
-    for (int begin = member == 0 ? 0 : split(member); begin < last;) {
-      // The sums of any one channel block must fit; beyond that, few enough outputs to balance traffic.
-      int end = begin + 1;
-      const auto fits = [&](int outputs_end) {
-        for (int b = 0; b < list_.blocks; b++) {
-          if (list_.ends_of(b)[outputs_end] - list_.ends_of(b)[begin] > sums_capacity()) return false;
-        }
-        return true;
-      };
-      while (end < last && end - begin < wgrad_outputs_ && fits(end + 1)) end++;
-      wgrad_outputs(x, dy, dw, blocks, add, begin, end, sums, cursors);
-      begin = end;
+  const int64_t tiles = wgrad_tiling_.tiles(), groups = wgrad_tiling_.groups(blocks);
+  if (!by_images()) {
+    const WgradRun run = {x, dy, dw, blocks, add, 0, groups * tiles};
+    team.parallel([&](int member) {
+      const bool last = member + 1 == team.size();
+      wgrad_range(run, member == 0 ? 0 : output_of_share(member, team.size()),
+                  last ? shape_.out_channels : output_of_share(member + 1, team.size()), member);
+    });
+    return;
+  }
+  // By the batch alone; more threads share a part's outputs.
+  const int parts = static_cast<int>(std::min<int64_t>(kImageParts, groups));
+  const int64_t shares = (team.size() + parts - 1) / parts;
+  float* const sums = scratch_->common();
+  team.parallel_range(parts * shares, [&](int64_t begin, int64_t end, int member) {
+    for (int64_t i = begin; i < end; i++) {
+      const int64_t part = i / shares, share = i % shares;
+      const WgradRun run = {x,
+                            dy,
+                            sums + part * nnz_,
+                            blocks,
+                            false,
+                            groups * part / parts * tiles,
+                            groups * (part + 1) / parts * tiles};
+      wgrad_range(run, share == 0 ? 0 : output_of_share(share, shares),
+                  share + 1 == shares ? shape_.out_channels : output_of_share(share + 1, shares), member);
+    }
+  });
+  team.parallel_range(nnz_, [&](int64_t begin, int64_t end, int) {
+    for (int64_t j = begin; j < end; j++) {
+      float sum = add ? dw[j] : 0;
+      for (int part = 0; part < parts; part++) sum += sums[part * nnz_ + j];
+      dw[j] = sum;
     }
   });
 }
 
+// Outputs [begin, end), as many at a time as suits the caches.
+void SparseConv::wgrad_range(const WgradRun& run, int begin, int end, int member) const {
+  while (begin < end) {
+    // The sums of any one channel block must fit; beyond that, few enough outputs to balance traffic.
+    int to = begin + 1;
+    const auto fits = [&](int outputs_end) {
+      for (int b = 0; b < list_.blocks; b++) {
+        if (list_.ends_of(b)[outputs_end] - list_.ends_of(b)[begin] > sums_capacity()) return false;
+      }
+      return true;
+    };
+    while (to < end && to - begin < wgrad_outputs_ && fits(to + 1)) to++;
+    wgrad_outputs(run, begin, to, member);
+    begin = to;
+  }
+}
+
 // Outputs [begin, end), channel blocks in groups whose sums fit.
-void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int blocks, bool add, int begin,
-                               int end, float* sums, int32_t* cursors) const {
+void SparseConv::wgrad_outputs(const WgradRun& run, int begin, int end, int member) const {
+  const float *x = run.x, *dy = run.dy;
+  const int blocks = run.blocks;
+  float* sums = scratch_->member(member);
+  int32_t* cursors = reinterpret_cast<int32_t*>(sums + sums_floats());
   const Layout& lx = forward_.pass.x;
   const bool across = choices_.wgrad.across_blocks;
   const int64_t x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.pass.x_step);
   const int64_t dy_row = 4 * (across ? dy_.block_stride : dy_.row_stride);
-  const int64_t items = wgrad_tiling_.items(blocks);
   const auto count = [&](int b) { return list_.ends_of(b)[end] - list_.ends_of(b)[begin]; };
   const auto x_of = [&](const TileItem& tile) {
     return x + lx.at(tile.block, 0, tile.row * forward_.pass.x_step, tile.col * forward_.pass.x_step);
@@ -285,10 +342,11 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
     int64_t held = 0;
     while (to < list_.blocks && (to == from || held + count(to) <= sums_capacity())) held += count(to++);
     std::memset(sums, 0, (held * kernels_.sum_floats + kSumsPadding) * sizeof(float));
-    for (int64_t i = 0; i < items; i++) {
+    for (int64_t i = run.first; i < run.last; i++) {
       const TileItem tile = wgrad_tiling_.item(i, blocks);
-      const bool prefetch = choices_.wgrad.prefetch && i + 1 < items;
-      const TileItem next = prefetch ? wgrad_tiling_.item(i + 1, blocks) : tile;
+      const int64_t next_item = i + (choices_.wgrad.by_rows ? tile.of_rows - tile.in_rows : 1);
+      const bool fetches = choices_.wgrad.prefetch && next_item < run.last;
+      const TileItem next = fetches ? wgrad_tiling_.item(next_item, blocks) : tile;
       const SparseWgrad kernel = kernels_.wgrad(tile.height, tile.width, forward_.pass.x_step);
       SparseWgradArgs args{};
       args.x_row = x_row;
@@ -302,18 +360,21 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
       args.outputs = end - begin;
       args.sums = sums;
       for (int b = from; b < to; b++) {
-        const int64_t channel = int64_t{b} * list_.channels;
+        const int channel = b * list_.channels, outputs = end - begin;
         args.x = reinterpret_cast<const char*>(x_of(tile) + channel * lx.channel_stride);
         args.ends = list_.ends_of(b) + begin;
         args.splits = list_.splits_of(b) + int64_t{begin} * 2;
-        if (prefetch) {
-          const int channels = std::min<int>(list_.channels, shape_.in_channels - channel);
-          args.next = {reinterpret_cast<const char*>(x_of(next) + channel * lx.channel_stride),
-                       wgrad_lines_.data(), static_cast<int>(wgrad_lines_.size()), channels,
-                       lx.channel_stride * 4};
-          args.next_dy =
-              b == from ? reinterpret_cast<const char*>(dy + dy_.at(next.block, begin, next.row, next.col))
-                        : nullptr;
+        args.next_x = args.next_dy = {};
+        if (fetches && choices_.wgrad.by_rows) {
+          const int64_t step = int64_t{tile.in_rows} * (to - from) + b - from;
+          const int64_t steps = int64_t{tile.of_rows} * (to - from);
+          const int first = from * list_.channels, last = std::min(to * list_.channels, shape_.in_channels);
+          args.next_x = fetch_x_.rows(x, &tile, next, first, last - first, step, steps);
+          args.next_dy = fetch_dy_.rows(dy, &tile, next, begin, outputs, step, steps);
+        } else if (fetches) {
+          args.next_x =
+              fetch_x_.tile(x, next, channel, std::min(list_.channels, shape_.in_channels - channel));
+          if (b == from) args.next_dy = fetch_dy_.tile(dy, next, begin, outputs);
         }
         kernel(args);
         args.sums += int64_t{count(b)} * kernels_.sum_floats;
@@ -324,11 +385,11 @@ void SparseConv::wgrad_outputs(const float* x, const float* dy, float* dw, int b
     for (int b = from; b < to; b++) {
       const int32_t first = list_.ends_of(b)[begin];
       for (int o = begin; o < end; o++) {
-        float* out = dw + cursors[o - begin];
+        float* out = run.dw + cursors[o - begin];
         const float* at = out;
         list_.for_each_packed(b, o, [&](int32_t j) {
           const float value = sum[j - first];
-          *out = add ? *out + value : value;
+          *out = run.add ? *out + value : value;
           out++;
         });
         cursors[o - begin] += static_cast<int32_t>(out - at);

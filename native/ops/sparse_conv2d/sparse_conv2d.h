@@ -54,9 +54,8 @@ struct SparseWgradArgs {
   const uint8_t* splits;
   RowCut above, below;
   const int32_t* list;
-  float* sums;          // [nonzeros of the outputs][sum_floats]
-  PrefetchLines next;   // of x
-  const char* next_dy;  // the next call's dy where it differs, or null
+  float* sums;  // [nonzeros of the outputs][sum_floats]
+  PrefetchLines next_x, next_dy;
   int outputs;
 };
 

@@ -21,8 +21,8 @@ constexpr int kLine = 64;     // bytes of one position: sixteen images
 // ---- gather
 
 // Nonzeros [j, end), for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom. Offsets are
-// read two nonzeros early: a list read among the loads of x would wait for those before it, and those after it
-// for the list (up to a third slower).
+// read two nonzeros early: a list read among the loads of x would wait for those before it, and those after
+// it for the list (up to a third slower).
 template <int kWidth, int kStep, int kVectors, int kFrom, int kTo, int kTile>
 RP_INLINE void gather_nonzeros(const int32_t* list, const float* weights, int32_t j, int32_t end,
                                const char* x, int64_t x_row, Vec (&sum)[kTile]) {
@@ -109,9 +109,10 @@ void gather(const SparseGatherArgs& args) {
 
 // ---- wgrad
 
-// Of wide vectors the lanes are summed tile by tile: a nonzero then holds four bytes while all images pass, not
-// sixty-four, so that L2 has room for the sums of many more, and x and dy pass over it less often. Of narrow
-// ones, with half the positions in registers and two passes over them, that would take longer than it saves.
+// Of wide vectors the lanes are summed tile by tile: a nonzero then holds four bytes while all images pass,
+// not sixty-four, so that L2 has room for the sums of many more, and x and dy pass over it less often. Of
+// narrow ones, with half the positions in registers and two passes over them, that would take longer than it
+// saves.
 constexpr bool kSumLanesAtOnce = kLanes == 16;
 constexpr int kSumFloats = kSumLanesAtOnce ? 1 : kLanes;
 
@@ -202,21 +203,18 @@ RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const in
 template <int kHeight, int kWidth, int kStep>
 void wgrad(const SparseWgradArgs& args) {
   float* first_sum = args.sums;
-  PrefetchCursor next(args.next, args.outputs);
+  PrefetchCursor next_x(args.next_x, args.outputs), next_dy(args.next_dy, args.outputs);
   for (int o = 0; o < args.outputs; o++) {
     const int32_t begin = args.ends[o], end = args.ends[o + 1];
     const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * o] : begin;
     const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * o + 1] : end;
-    next.step();
-    const auto each_line = [&](const char* row, auto&& fetch) {
-      for (int h = 0; h < kHeight; h++, row += args.dy_row) {
-        for (int c = 0; c < kWidth; c++) fetch(row + c * kLine);
-      }
-    };
-    if (args.next_dy != nullptr)
-      each_line(args.next_dy + o * args.dy_channel, [](const char* line) { prefetch_l2(line); });
-    // The next output's, before its multiply-adds wait for it.
-    each_line(args.dy + (o + 1) * args.dy_channel, [](const char* line) { prefetch(line); });
+    next_x.step();
+    next_dy.step();
+    // The next output's dy, before its multiply-adds wait for it.
+    const char* line = args.dy + (o + 1) * args.dy_channel;
+    for (int h = 0; h < kHeight; h++, line += args.dy_row) {
+      for (int c = 0; c < kWidth; c++) prefetch(line + c * kLine);
+    }
     if (begin == end) continue;
     for (int lane = 0; lane < 16; lane += kLanes) {
       Vec dy[kHeight * kWidth];
@@ -302,7 +300,7 @@ SparseWgrad find_wgrad(int height, int width, int x_step) {
 
 const SparseConvKernels& sparse_conv_kernels() {
   static const SparseConvKernels kernels = {kLanes,     kGatherPositions, kSumFloats, find_gather,
-                                              find_wgrad, reduce,           fence};
+                                            find_wgrad, reduce,           fence};
   return kernels;
 }
 

@@ -1,0 +1,62 @@
+#include "ops/conv_fetch.h"
+
+#include <algorithm>
+
+namespace rp {
+
+TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice) : layout_(pass.x), step_(pass.x_step) {
+  const std::vector<int> rows = tap_rows(pass), cols = tap_cols(pass);
+  if (rows.empty()) return;
+  first_row_ = *std::min_element(rows.begin(), rows.end());
+  last_row_ = *std::max_element(rows.begin(), rows.end());
+  if (choice.by_rows) return;
+  const int right = *std::max_element(cols.begin(), cols.end());
+  // Lines that taps read between two positions are new as well.
+  const int row_lines = std::min<int>(step_, rows.size());
+  const int col_lines = std::min<int>(step_, cols.size());
+  const int64_t row = choice.across_blocks ? layout_.block_stride : layout_.row_stride * step_;
+  offsets_.reserve(static_cast<size_t>(choice.height) * row_lines * choice.width * col_lines);
+  for (int h = 0; h < choice.height; h++) {
+    for (int i = last_row_ - row_lines + 1; i <= last_row_; i++) {
+      for (int w = 0; w < choice.width; w++) {
+        for (int j = right - col_lines + 1; j <= right; j++) {
+          const int64_t col = int64_t{w} * step_ + j;
+          offsets_.push_back(
+              static_cast<int32_t>(4 * (h * row + i * layout_.row_stride + col * kImagesPerBlock)));
+        }
+      }
+    }
+  }
+}
+
+PrefetchLines TileFetch::tile(const float* tensor, const TileItem& next, int channel, int channels) const {
+  PrefetchLines lines;
+  lines.base = reinterpret_cast<const char*>(
+      tensor + layout_.at(next.block, channel, int64_t{next.row} * step_, int64_t{next.col} * step_));
+  lines.offsets = offsets_.data();
+  lines.per_run = static_cast<int>(offsets_.size());
+  lines.run_stride = layout_.channel_stride * 4;
+  lines.count = lines.per_run * channels;
+  return lines;
+}
+
+PrefetchLines TileFetch::rows(const float* tensor, const TileItem* now, const TileItem& next, int channel,
+                              int channels, int64_t index, int64_t count) const {
+  int begin = next.row * step_ + first_row_;
+  int end = (next.row + next.height - 1) * step_ + last_row_ + 1;
+  if (now != nullptr && now->block == next.block && now->row < next.row)
+    begin = std::max(begin, (now->row + now->height - 1) * step_ + last_row_ + 1);
+  begin = std::max(begin, 0);
+  end = std::min(end, layout_.height);
+  PrefetchLines lines;
+  if (begin >= end) return lines;
+  lines.base = reinterpret_cast<const char*>(tensor + layout_.at(next.block, channel, begin, 0));
+  lines.per_run = static_cast<int>(channels * layout_.channel_stride / kImagesPerBlock);
+  lines.run_stride = layout_.row_stride * 4;
+  const int64_t all = int64_t{end - begin} * lines.per_run;
+  lines.first = static_cast<int>(all * index / count);
+  lines.count = static_cast<int>(all * (index + 1) / count) - lines.first;
+  return lines;
+}
+
+}  // namespace rp

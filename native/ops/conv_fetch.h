@@ -1,0 +1,37 @@
+// What a thread fetches into L2 beside a tile, for those that follow: the lines of the next tile, or, where
+// tiles follow each other along rows (TileChoice::by_rows), a share of the rows that the tiles of the next
+// rows add. The latter stand one after another in memory, so that the processor's own prefetchers run ahead
+// of ours: several times the bandwidth of a tile's scattered runs.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "ops/conv_pass.h"
+#include "ops/conv_tiling.h"
+#include "ops/gather_flags.h"
+
+namespace rp {
+
+class TileFetch {
+ public:
+  TileFetch() = default;
+  // Of the tensor that the pass reads.
+  TileFetch(const ConvPass&, const TileChoice&);
+
+  // Channels [channel, channel + channels) of what `next` reads and its neighbours before it did not.
+  PrefetchLines tile(const float* tensor, const TileItem& next, int channel, int channels) const;
+  // Share `index` of `count` of the rows that `next`, the first tile of other rows, reads. Where `now` is a
+  // tile of the same pass, before it in the same image block: less what that reads.
+  PrefetchLines rows(const float* tensor, const TileItem* now, const TileItem& next, int channel,
+                     int channels, int64_t index, int64_t count) const;
+
+  int64_t bytes() const { return 4 * static_cast<int64_t>(offsets_.capacity()); }
+
+ private:
+  Layout layout_;
+  int step_ = 1;
+  int first_row_ = 0, last_row_ = -1;  // that taps reach from a position; none: no taps
+  std::vector<int32_t> offsets_;       // bytes, of a tile's new lines, of one channel
+};
+
+}  // namespace rp
