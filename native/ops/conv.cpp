@@ -83,14 +83,16 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
       std::max<int64_t>(28 * 64 * wide, core_caches().l2_bytes * 5 / 8 + 4 * wide) + 64 * taps * wide + 64;
   const int64_t tiles = 20 * positions * 2;
   const int64_t weights = conv_weights_bytes(s, mask, layouts);
-  const int64_t dense = weights + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles + scratch * threads;
+  // In scratch, wgrad's sums of parts of the images.
+  const int64_t images = layouts.has_wgrad ? 4 << 20 : 0;
+  const int64_t dense = weights + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles +
+                        scratch * threads + std::min(32 * s.numel(), images);
   if (mask.bits == nullptr) return dense;
   // Offset 4; dgrad: offset and index 8, and its weights in scratch 4. Ends and splits: at worst a block a
-  // channel. Behind each list a few entries. In scratch, wgrad's sums of parts of the images.
+  // channel. Behind each list a few entries.
   const int64_t phases = int64_t{s.stride} * s.stride;
   const int64_t sparse =
-      weights + mask.nnz * (layouts.has_dgrad ? 16 : 4) +
-      (layouts.has_wgrad ? std::min<int64_t>(32 * mask.nnz, 2 << 20) : 0) +
+      weights + mask.nnz * (layouts.has_dgrad ? 16 : 4) + std::min(32 * mask.nnz, images) +
       12 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +
       (4 * int64_t{s.out_channels + 1} + 64) * (layouts.has_dgrad ? 1 + phases : 1) + tiles +
       scratch * threads;

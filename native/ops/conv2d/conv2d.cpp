@@ -11,13 +11,15 @@
 #include "ops/conv2d/dense_taps.h"
 #include "ops/conv_choice.h"
 #include "ops/conv_gather.h"
+#include "ops/conv_images.h"
 #include "ops/conv_kinds.h"
 
 namespace rp {
 namespace {
 
-constexpr int64_t kFewestSums = 512;     // a part is not cut smaller than this to even out threads,
-constexpr int64_t kFewestOfThread = 64;  // nor than this to give each thread one
+constexpr int64_t kFewestSums = 512;        // a part is not cut smaller than this to even out threads,
+constexpr int64_t kFewestOfThread = 64;     // nor than this to give each thread one
+constexpr int64_t kFewWeights = 128 << 10;  // of layers whose images are parted, at most
 
 class DenseWeights final : public ConvWeights {
  public:
@@ -52,7 +54,7 @@ class DenseConv final : public ConvLayer {
     } else {
       choose(layouts);
     }
-    scratch_->reserve(scratch_each(), 0, team);
+    scratch_->reserve(scratch_each(), common_bytes(), team);
   }
 
   std::unique_ptr<ConvWeights> make_weights() const override {
@@ -90,7 +92,7 @@ class DenseConv final : public ConvLayer {
     return bytes;
   }
   int64_t weights_bytes() const override { return 4 * numel_ * (choices_.has_dgrad ? 2 : 1); }
-  int64_t scratch_bytes() const override { return scratch_each() * threads_; }
+  int64_t scratch_bytes() const override { return scratch_each() * threads_ + common_bytes(); }
   std::string choice() const override { return choices_text(choices_); }
   std::string kernel() const override { return std::string("conv2d_") + isa_name(isa_); }
 
@@ -207,6 +209,21 @@ class DenseConv final : public ConvLayer {
     int outputs, taps;  // how many parts outputs and (channel, tap) pairs are cut into
   };
   Parts wgrad_parts(int threads) const;
+  // One part of wgrad, and what all of them share.
+  struct WgradRun {
+    const float *x, *dy;
+    float* dw;  // packed
+    int blocks;
+    bool add;
+    int64_t first, last;  // tiles
+    Parts parts;
+  };
+  void wgrad_part(const WgradRun& run, int64_t part, int member) const;
+  // Whether x outweighs the sums that adding up parts of the images costs. By the layer alone.
+  bool by_images() const {
+    const int64_t inputs = int64_t{shape_.in_channels} * shape_.in_height * shape_.in_width;
+    return choices_.has_wgrad && numel_ <= kFewWeights && numel_ <= 2 * inputs;
+  }
   void put_sums(const DenseWgradArgs&, float* dw, const int32_t* places, bool add) const;
   // Channels whose taps alternate in offsets_.
   int channels_together() const { return tap_by_tap_ ? kernels_.tap_group : 1; }
@@ -220,6 +237,7 @@ class DenseConv final : public ConvLayer {
     return std::min<int64_t>(outputs, shape_.out_channels) * std::min<int64_t>(taps, offsets_.size());
   }
 
+  int64_t common_bytes() const { return by_images() ? 4 * kImageParts * numel_ : 0; }
   int64_t scratch_each() const {
     int64_t bytes = forward_.scratch(choices_.forward);
     for (const GatherPhase& phase : dgrad_) bytes = std::max(bytes, phase.scratch(choices_.dgrad));
@@ -278,6 +296,7 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
 }
 
 DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
+  if (by_images()) threads = sharing_threads(threads);
   Parts parts{1, 1};
   // Partial sums stay in L2.
   const auto too_big = [&] { return sums_of(parts) * 4 > core_caches().l2_bytes / 2; };
@@ -320,71 +339,77 @@ void DenseConv::put_sums(const DenseWgradArgs& args, float* dw, const int32_t* p
 
 void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
                       ThreadTeam& team) const {
-  const Layout& lx = forward_.pass.x;
-  const bool across = choices_.wgrad.across_blocks;
-  const int64_t items = wgrad_tiling_.items(blocks);
-  const int64_t row = static_cast<int64_t>(offsets_.size());
+  const int64_t tiles = wgrad_tiling_.tiles(), groups = wgrad_tiling_.groups(blocks);
   const Parts parts = wgrad_parts(team.size());
-  const auto x_of = [&](const TileItem& tile) {
-    return reinterpret_cast<const char*>(
-        x + lx.at(tile.block, 0, tile.row * forward_.pass.x_step, tile.col * forward_.pass.x_step));
-  };
-  const auto dy_of = [&](const TileItem& tile, int output) {
-    return reinterpret_cast<const char*>(dy + dy_.at(tile.block, output, tile.row, tile.col));
-  };
-  team.parallel_range(int64_t{parts.outputs} * parts.taps, [&](int64_t begin, int64_t end, int member) {
-    for (int64_t part = begin; part < end; part++) {
-      const auto cut = [](int64_t groups, int64_t index, int64_t count, int64_t size, int64_t limit) {
-        return static_cast<int>(std::min(groups * index / count * size, limit));
-      };
-      const int64_t i = part / parts.taps, j = part % parts.taps;
-      const int o0 = cut(output_groups(), i, parts.outputs, kOutputGroup, shape_.out_channels);
-      const int o1 = cut(output_groups(), i + 1, parts.outputs, kOutputGroup, shape_.out_channels);
-      const int k0 = cut(tap_groups(), j, parts.taps, kernels_.tap_group, row);
-      const int k1 = cut(tap_groups(), j + 1, parts.taps, kernels_.tap_group, row);
-      DenseWgradArgs args;
-      args.x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.pass.x_step);
-      args.x_col = int64_t{64} * forward_.pass.x_step;
-      args.dy_row = 4 * (across ? dy_.block_stride : dy_.row_stride);
-      args.dy_channel = 4 * dy_.channel_stride;
-      args.offsets = offsets_.data() + k0;
-      args.taps = k1 - k0;
-      args.outputs = o1 - o0;
-      args.first_tap = k0;
-      args.kernel_taps = taps_;
-      args.groups_at_once = groups_at_once_;
-      // The input channels that these taps read.
-      const int together = channels_together();
-      const int c0 = k0 / (together * taps_) * together;
-      const int c1 = ((k1 - 1) / (together * taps_) + 1) * together;
-      args.sums = scratch_->member(member);
-      std::memset(args.sums, 0, int64_t{args.taps} * args.outputs * sizeof(float));
-      for (int64_t t = 0; t < items; t++) {
-        const TileItem tile = wgrad_tiling_.item(t, blocks);
-        args.x = x_of(tile);
-        args.dy = dy_of(tile, o0);
-        args.height = tile.height;
-        args.width = tile.width;
-        args.next_x = args.next_dy = {};
-        const bool by_rows = choices_.wgrad.by_rows;
-        const int64_t next_item = t + (by_rows ? tile.of_rows - tile.in_rows : 1);
-        if (choices_.wgrad.prefetch && next_item < items) {
-          const TileItem next = wgrad_tiling_.item(next_item, blocks);
-          const int channels = std::min(c1, shape_.in_channels) - c0, outputs = o1 - o0;
-          if (by_rows) {
-            args.next_x = fetch_x_.rows(x, &tile, next, c0, channels, tile.in_rows, tile.of_rows);
-            args.next_dy = fetch_dy_.rows(dy, &tile, next, o0, outputs, tile.in_rows, tile.of_rows);
-          } else {
-            args.next_x = fetch_x_.tile(x, next, c0, channels);
-            args.next_dy = fetch_dy_.tile(dy, next, o0, outputs);
-          }
-        }
-        args.reach = tap_by_tap_ ? reaches_.data() + t % wgrad_tiling_.tiles() * taps_ : nullptr;
-        kernels_.wgrad(args);
-      }
-      put_sums(args, dw + o0 * row, places_.data() + k0, add);
-    }
+  const int64_t count = int64_t{parts.outputs} * parts.taps;
+  if (by_images()) {
+    wgrad_by_images(
+        groups, count, numel_, scratch_->common(), dw, add, team,
+        [&](int64_t first, int64_t last, int64_t part, float* sums, int member) {
+          wgrad_part({x, dy, sums, blocks, false, first * tiles, last * tiles, parts}, part, member);
+        });
+    return;
+  }
+  const WgradRun run = {x, dy, dw, blocks, add, 0, groups * tiles, parts};
+  team.parallel_range(count, [&](int64_t begin, int64_t end, int member) {
+    for (int64_t part = begin; part < end; part++) wgrad_part(run, part, member);
   });
+}
+
+void DenseConv::wgrad_part(const WgradRun& run, int64_t part, int member) const {
+  const Layout& lx = forward_.pass.x;
+  const bool across = choices_.wgrad.across_blocks, by_rows = choices_.wgrad.by_rows;
+  const int64_t row = static_cast<int64_t>(offsets_.size());
+  const auto cut = [](int64_t groups, int64_t index, int64_t count, int64_t size, int64_t limit) {
+    return static_cast<int>(std::min(groups * index / count * size, limit));
+  };
+  const Parts& parts = run.parts;
+  const int64_t i = part / parts.taps, j = part % parts.taps;
+  const int o0 = cut(output_groups(), i, parts.outputs, kOutputGroup, shape_.out_channels);
+  const int o1 = cut(output_groups(), i + 1, parts.outputs, kOutputGroup, shape_.out_channels);
+  const int k0 = cut(tap_groups(), j, parts.taps, kernels_.tap_group, row);
+  const int k1 = cut(tap_groups(), j + 1, parts.taps, kernels_.tap_group, row);
+  DenseWgradArgs args;
+  args.x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.pass.x_step);
+  args.x_col = int64_t{64} * forward_.pass.x_step;
+  args.dy_row = 4 * (across ? dy_.block_stride : dy_.row_stride);
+  args.dy_channel = 4 * dy_.channel_stride;
+  args.offsets = offsets_.data() + k0;
+  args.taps = k1 - k0;
+  args.outputs = o1 - o0;
+  args.first_tap = k0;
+  args.kernel_taps = taps_;
+  args.groups_at_once = groups_at_once_;
+  // The input channels that these taps read.
+  const int together = channels_together();
+  const int c0 = k0 / (together * taps_) * together;
+  const int c1 = std::min(((k1 - 1) / (together * taps_) + 1) * together, shape_.in_channels);
+  args.sums = scratch_->member(member);
+  std::memset(args.sums, 0, int64_t{args.taps} * args.outputs * sizeof(float));
+  for (int64_t t = run.first; t < run.last; t++) {
+    const TileItem tile = wgrad_tiling_.item(t, run.blocks);
+    const int64_t x_row = int64_t{tile.row} * forward_.pass.x_step,
+                  x_col = int64_t{tile.col} * forward_.pass.x_step;
+    args.x = reinterpret_cast<const char*>(run.x + lx.at(tile.block, 0, x_row, x_col));
+    args.dy = reinterpret_cast<const char*>(run.dy + dy_.at(tile.block, o0, tile.row, tile.col));
+    args.height = tile.height;
+    args.width = tile.width;
+    args.next_x = args.next_dy = {};
+    const int64_t next_item = t + (by_rows ? tile.of_rows - tile.in_rows : 1);
+    if (choices_.wgrad.prefetch && next_item < run.last) {
+      const TileItem next = wgrad_tiling_.item(next_item, run.blocks);
+      if (by_rows) {
+        args.next_x = fetch_x_.rows(run.x, &tile, next, c0, c1 - c0, tile.in_rows, tile.of_rows);
+        args.next_dy = fetch_dy_.rows(run.dy, &tile, next, o0, o1 - o0, tile.in_rows, tile.of_rows);
+      } else {
+        args.next_x = fetch_x_.tile(run.x, next, c0, c1 - c0);
+        args.next_dy = fetch_dy_.tile(run.dy, next, o0, o1 - o0);
+      }
+    }
+    args.reach = tap_by_tap_ ? reaches_.data() + t % wgrad_tiling_.tiles() * taps_ : nullptr;
+    kernels_.wgrad(args);
+  }
+  put_sums(args, run.dw + o0 * row, places_.data() + k0, run.add);
 }
 
 // By the cost model.

@@ -13,6 +13,7 @@
 #include "cpu/threads.h"
 #include "ops/conv_choice.h"
 #include "ops/conv_gather.h"
+#include "ops/conv_images.h"
 #include "ops/conv_kinds.h"
 #include "ops/conv_model.h"
 #include "ops/conv_pass.h"
@@ -22,7 +23,6 @@
 namespace rp {
 namespace {
 
-constexpr int kImageParts = 8;              // of wgrad, at most
 constexpr int64_t kFewNonzeros = 64 << 10;  // of layers whose images are parted, at most
 
 struct RowCuts {
@@ -162,6 +162,7 @@ class SparseConv final : public ConvLayer {
   };
   void wgrad_outputs(const WgradRun& run, int begin, int end, int member) const;
   void wgrad_range(const WgradRun& run, int begin, int end, int member) const;
+  void wgrad_share(const WgradRun& run, int64_t share, int64_t shares, int member) const;
 
   // First output whose row starts at or after this share of the nonzeros.
   int output_of_share(int64_t index, int64_t count) const {
@@ -270,38 +271,22 @@ void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, b
   const int64_t tiles = wgrad_tiling_.tiles(), groups = wgrad_tiling_.groups(blocks);
   if (!by_images()) {
     const WgradRun run = {x, dy, dw, blocks, add, 0, groups * tiles};
-    team.parallel([&](int member) {
-      const bool last = member + 1 == team.size();
-      wgrad_range(run, member == 0 ? 0 : output_of_share(member, team.size()),
-                  last ? shape_.out_channels : output_of_share(member + 1, team.size()), member);
-    });
+    team.parallel([&](int member) { wgrad_share(run, member, team.size(), member); });
     return;
   }
-  // By the batch alone; more threads share a part's outputs.
-  const int parts = static_cast<int>(std::min<int64_t>(kImageParts, groups));
-  const int64_t shares = (team.size() + parts - 1) / parts;
-  float* const sums = scratch_->common();
-  team.parallel_range(parts * shares, [&](int64_t begin, int64_t end, int member) {
-    for (int64_t i = begin; i < end; i++) {
-      const int64_t part = i / shares, share = i % shares;
-      const WgradRun run = {x,
-                            dy,
-                            sums + part * nnz_,
-                            blocks,
-                            false,
-                            groups * part / parts * tiles,
-                            groups * (part + 1) / parts * tiles};
-      wgrad_range(run, share == 0 ? 0 : output_of_share(share, shares),
-                  share + 1 == shares ? shape_.out_channels : output_of_share(share + 1, shares), member);
-    }
-  });
-  team.parallel_range(nnz_, [&](int64_t begin, int64_t end, int) {
-    for (int64_t j = begin; j < end; j++) {
-      float sum = add ? dw[j] : 0;
-      for (int part = 0; part < parts; part++) sum += sums[part * nnz_ + j];
-      dw[j] = sum;
-    }
-  });
+  const int64_t shares = sharing_threads(team.size());
+  wgrad_by_images(groups, shares, nnz_, scratch_->common(), dw, add, team,
+                  [&](int64_t first, int64_t last, int64_t share, float* sums, int member) {
+                    const WgradRun run = {x, dy, sums, blocks, false, first * tiles, last * tiles};
+                    wgrad_share(run, share, shares, member);
+                  });
+}
+
+// Of the outputs, by nonzeros.
+void SparseConv::wgrad_share(const WgradRun& run, int64_t share, int64_t shares, int member) const {
+  const int begin = share == 0 ? 0 : output_of_share(share, shares);
+  const int end = share + 1 == shares ? shape_.out_channels : output_of_share(share + 1, shares);
+  wgrad_range(run, begin, end, member);
 }
 
 // Outputs [begin, end), as many at a time as suits the caches.
