@@ -21,20 +21,23 @@ constexpr int kLine = 64;     // bytes of one position: sixteen images
 // ---- gather
 
 // Nonzeros [j, end), for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom. Offsets are
-// read two nonzeros early: a list read among the loads of x would wait for those before it, and those after
+// read some nonzeros early: a list read among the loads of x would wait for those before it, and those after
 // it for the list (up to a third slower).
 template <int kWidth, int kStep, int kVectors, int kFrom, int kTo, int kTile>
 RP_INLINE void gather_nonzeros(const int32_t* list, const float* weights, int32_t j, int32_t end,
                                const char* x, int64_t x_row, Vec (&sum)[kTile]) {
-  static_assert(kListAhead >= 2);
-  const char* now = x + (list[j] & kOffsetMask);
-  const char* next = x + (list[j + 1] & kOffsetMask);
+  constexpr int kAhead = kLanes == 16 ? 4 : 2;  // more pays where one pass takes all images
+  static_assert(kAhead <= kListAhead);
+  const char* at[kAhead + 1];
+#pragma GCC unroll 4
+  for (int k = 0; k < kAhead; k++) at[k] = x + (list[j + k] & kOffsetMask);
 #pragma GCC unroll 1
   for (; j < end; j++) {
-    const char* p = now;
-    now = next;
-    next = x + (list[j + 2] & kOffsetMask);
-    RP_OPAQUE(next);
+    const char* p = at[0];
+    at[kAhead] = x + (list[j + kAhead] & kOffsetMask);
+    RP_OPAQUE(at[kAhead]);
+#pragma GCC unroll 4
+    for (int k = 0; k < kAhead; k++) at[k] = at[k + 1];
     const Vec w = broadcast(weights[j]);
 #pragma GCC unroll 16
     for (int h = kFrom; h < kTo; h++) {
