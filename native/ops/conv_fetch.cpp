@@ -42,6 +42,7 @@ PrefetchLines TileFetch::tile(const float* tensor, const TileItem& next, int cha
 
 PrefetchLines TileFetch::rows(const float* tensor, const TileItem* now, const TileItem& next, int channel,
                               int channels, int64_t index, int64_t count) const {
+  if (last_row_ < first_row_) return {};
   int begin = next.row * step_ + first_row_;
   int end = (next.row + next.height - 1) * step_ + last_row_ + 1;
   if (now != nullptr && now->block == next.block && now->row < next.row)

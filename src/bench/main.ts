@@ -206,7 +206,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     repetitions: values.repetitions ?? (quick ? 3 : 9),
     shapes: values.shapes ?? (quick ? ['resnet20'] : ['resnet20', 'vgg16', 'wrn50']),
     sparsities: values.sparsity
-      ? [0, ...values.sparsity]
+      ? [...new Set([0, ...values.sparsity])]
       : quick
         ? [0, 0.9]
         : [0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98],
