@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import os from 'node:os';
 
 /**
- * What this machine's measurements are kept under: "AMD Ryzen 9 7950X", or where Linux says more, "AMD EPYC (family 26,
- * model 2)": virtual machines call processors of quite different kernels' speeds by one name.
+ * What this machine's measurements are kept under: "Apple M2", or where Linux says more, "AMD EPYC (family 26, model
+ * 2)", since virtual machines call quite different processors by one name.
  *
  * @param cpuinfo text of Linux's /proc/cpuinfo, empty elsewhere
  */

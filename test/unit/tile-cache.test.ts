@@ -3,6 +3,7 @@ import os, { tmpdir } from 'node:os';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createSession } from '../../src/engine/create-session.js';
+import { processorName } from '../../src/engine/processor.js';
 import type { SessionOptions } from '../../src/engine/session.js';
 import {
   createTunedSession,
@@ -94,6 +95,11 @@ describe('the file of tiles', () => {
   it('lies under RP_CACHE_DIR, one an instruction set', () => {
     expect(path.dirname(tileCacheFile('avx2'))).toBe(process.env.RP_CACHE_DIR);
     expect(path.basename(tileCacheFile('avx2'))).toMatch(/^tiles-avx2-[a-z0-9-]+\.json$/);
+  });
+
+  it('tells processors of one name apart where Linux says which they are', () => {
+    const cpuinfo = 'cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n';
+    expect(processorName(cpuinfo)).toBe(`${processorName('')} (family 26, model 2)`);
   });
 
   it("lies in the user's cache else, and where there is no home, with what is temporary", () => {

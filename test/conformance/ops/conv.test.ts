@@ -121,7 +121,25 @@ for (const kernel of kernels()) {
           /9x9/,
         );
         expect(() => run(test, inputs, { isa, choice: 'forward=1x4/4 wgrad=1x4/4' })).toThrow(/dgrad/);
+        const acrossBlocks = 'forward=b2x1/4r dgrad=1x4/4 wgrad=1x4/4';
+        expect(() => run(test, inputs, { isa, choice: acrossBlocks })).toThrow(/b2x1/);
       });
+
+      // More parts of the images than eight, and more threads than parts.
+      it.each(['5→7 3x3 s1 p1 on 9x11, n 150', '6→8 3x3 s2 p1 on 15x13, n 150'])(
+        'along rows, with the next rows fetched ahead, 1, 3 and 20 threads: %s',
+        (name) => {
+          const test: ConvCase = { ...parseShape(name), density };
+          const inputs = makeInputs(test, true);
+          const tiles = 'forward=2x2/4npr dgrad=2x2/4npr wgrad=2x2/4pr';
+          const choice = kernel.op === 'masked_conv2d' ? `dense ${tiles}` : tiles;
+          for (const threads of [1, 3, 20]) {
+            const result = run(test, inputs, { isa, threads, choice });
+            expect(result.choice).toBe(choice);
+            expectMatches(test, inputs, result, true);
+          }
+        },
+      );
     },
   );
 
