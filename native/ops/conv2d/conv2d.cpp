@@ -209,16 +209,7 @@ class DenseConv final : public ConvLayer {
     int outputs, taps;  // how many parts outputs and (channel, tap) pairs are cut into
   };
   Parts wgrad_parts(int threads) const;
-  // One part of wgrad, and what all of them share.
-  struct WgradRun {
-    const float *x, *dy;
-    float* dw;  // packed
-    int blocks;
-    bool add;
-    int64_t first, last;  // tiles
-    Parts parts;
-  };
-  void wgrad_part(const WgradRun& run, int64_t part, int member) const;
+  void wgrad_part(const WgradRun& run, const Parts& parts, int64_t part, int member) const;
   // Whether x outweighs the sums that adding up parts of the images costs. By the layer alone.
   bool by_images() const {
     const int64_t inputs = int64_t{shape_.in_channels} * shape_.in_height * shape_.in_width;
@@ -339,31 +330,27 @@ void DenseConv::put_sums(const DenseWgradArgs& args, float* dw, const int32_t* p
 
 void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
                       ThreadTeam& team) const {
-  const int64_t tiles = wgrad_tiling_.tiles(), groups = wgrad_tiling_.groups(blocks);
+  const WgradRun run = {x, dy, dw, blocks, add, 0, wgrad_tiling_.items(blocks)};
   const Parts parts = wgrad_parts(team.size());
   const int64_t count = int64_t{parts.outputs} * parts.taps;
   if (by_images()) {
     wgrad_by_images(
-        groups, count, numel_, scratch_->common(), dw, add, team,
-        [&](int64_t first, int64_t last, int64_t part, float* sums, int member) {
-          wgrad_part({x, dy, sums, blocks, false, first * tiles, last * tiles, parts}, part, member);
-        });
+        run, wgrad_tiling_.groups(blocks), numel_, count, scratch_->common(), team,
+        [&](const WgradRun& images, int64_t part, int member) { wgrad_part(images, parts, part, member); });
     return;
   }
-  const WgradRun run = {x, dy, dw, blocks, add, 0, groups * tiles, parts};
   team.parallel_range(count, [&](int64_t begin, int64_t end, int member) {
-    for (int64_t part = begin; part < end; part++) wgrad_part(run, part, member);
+    for (int64_t part = begin; part < end; part++) wgrad_part(run, parts, part, member);
   });
 }
 
-void DenseConv::wgrad_part(const WgradRun& run, int64_t part, int member) const {
+void DenseConv::wgrad_part(const WgradRun& run, const Parts& parts, int64_t part, int member) const {
   const Layout& lx = forward_.pass.x;
   const bool across = choices_.wgrad.across_blocks, by_rows = choices_.wgrad.by_rows;
   const int64_t row = static_cast<int64_t>(offsets_.size());
   const auto cut = [](int64_t groups, int64_t index, int64_t count, int64_t size, int64_t limit) {
     return static_cast<int>(std::min(groups * index / count * size, limit));
   };
-  const Parts& parts = run.parts;
   const int64_t i = part / parts.taps, j = part % parts.taps;
   const int o0 = cut(output_groups(), i, parts.outputs, kOutputGroup, shape_.out_channels);
   const int o1 = cut(output_groups(), i + 1, parts.outputs, kOutputGroup, shape_.out_channels);

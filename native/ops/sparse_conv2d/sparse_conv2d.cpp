@@ -152,14 +152,6 @@ class SparseConv final : public ConvLayer {
     });
   }
 
-  // One call of wgrad_outputs and what all of them share.
-  struct WgradRun {
-    const float *x, *dy;
-    float* dw;  // packed
-    int blocks;
-    bool add;
-    int64_t first, last;  // tiles
-  };
   void wgrad_outputs(const WgradRun& run, int begin, int end, int member) const;
   void wgrad_range(const WgradRun& run, int begin, int end, int member) const;
   void wgrad_share(const WgradRun& run, int64_t share, int64_t shares, int member) const;
@@ -268,18 +260,15 @@ class SparseConv final : public ConvLayer {
 
 void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
                        ThreadTeam& team) const {
-  const int64_t tiles = wgrad_tiling_.tiles(), groups = wgrad_tiling_.groups(blocks);
+  const WgradRun run = {x, dy, dw, blocks, add, 0, wgrad_tiling_.items(blocks)};
   if (!by_images()) {
-    const WgradRun run = {x, dy, dw, blocks, add, 0, groups * tiles};
     team.parallel([&](int member) { wgrad_share(run, member, team.size(), member); });
     return;
   }
   const int64_t shares = sharing_threads(team.size());
-  wgrad_by_images(groups, shares, nnz_, scratch_->common(), dw, add, team,
-                  [&](int64_t first, int64_t last, int64_t share, float* sums, int member) {
-                    const WgradRun run = {x, dy, sums, blocks, false, first * tiles, last * tiles};
-                    wgrad_share(run, share, shares, member);
-                  });
+  wgrad_by_images(
+      run, wgrad_tiling_.groups(blocks), nnz_, shares, scratch_->common(), team,
+      [&](const WgradRun& images, int64_t share, int member) { wgrad_share(images, share, shares, member); });
 }
 
 // Of the outputs, by nonzeros.
