@@ -127,8 +127,8 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
       place.y =
           reinterpret_cast<char*>(run.y + ly.at(tile.block, place.output, tile.row * pass.y_step + pass.y_row,
                                                 tile.col * pass.y_step + pass.y_col));
-      // The next tile; by rows, the first of the next rows.
-      const int64_t next_item = index / parts + (run.choice.by_rows ? tile.of_rows - tile.in_rows : 1);
+      // The next tile, by rows the first of the next rows.
+      const int64_t next_item = index / parts + tile.of_rows - tile.in_rows;
       const bool fetches = run.choice.prefetch && next_item * parts < end;
       const int next_phase = fetches ? phase_of(next_item, &next) : 0;
       const TileFetch& fetch = run.phases[next_phase].fetch;

@@ -26,7 +26,7 @@ bool parse_tile(const std::string& text, TileChoice*);
 
 struct TileItem {
   int block, row, col, height, width;
-  int in_rows = 0, of_rows = 1;  // by rows: its place among so many tiles of the same rows
+  int in_rows = 0, of_rows = 1;  // by rows: its place among so many tiles of the same rows; else alone
 };
 
 // Whether a kernel of this height and width exists. If one of (h, w) does, so does one of (h, w') for every

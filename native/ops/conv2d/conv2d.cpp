@@ -382,7 +382,7 @@ void DenseConv::wgrad_part(const WgradRun& run, const Parts& parts, int64_t part
     args.height = tile.height;
     args.width = tile.width;
     args.next_x = args.next_dy = {};
-    const int64_t next_item = t + (by_rows ? tile.of_rows - tile.in_rows : 1);
+    const int64_t next_item = t + tile.of_rows - tile.in_rows;
     if (choices_.wgrad.prefetch && next_item < run.last) {
       const TileItem next = wgrad_tiling_.item(next_item, run.blocks);
       if (by_rows) {

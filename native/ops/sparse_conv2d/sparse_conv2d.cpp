@@ -318,7 +318,7 @@ void SparseConv::wgrad_outputs(const WgradRun& run, int begin, int end, int memb
     std::memset(sums, 0, (held * kernels_.sum_floats + kSumsPadding) * sizeof(float));
     for (int64_t i = run.first; i < run.last; i++) {
       const TileItem tile = wgrad_tiling_.item(i, blocks);
-      const int64_t next_item = i + (choices_.wgrad.by_rows ? tile.of_rows - tile.in_rows : 1);
+      const int64_t next_item = i + tile.of_rows - tile.in_rows;
       const bool fetches = choices_.wgrad.prefetch && next_item < run.last;
       const TileItem next = fetches ? wgrad_tiling_.item(next_item, blocks) : tile;
       const SparseWgrad kernel = kernels_.wgrad(tile.height, tile.width, forward_.pass.x_step);
