@@ -16,6 +16,7 @@
 
 #include "core/layout.h"
 #include "cpu/features.h"
+#include "ops/row_work.h"
 
 namespace rp {
 
@@ -71,12 +72,13 @@ class ConvLayer {
   virtual void pack(const float* values, ConvWeights&, ThreadTeam&) const = 0;
 
   // Over the first `blocks` image blocks. Only interior positions are written, never borders.
-  // add: y (dx) += instead of =.
+  // add: y (dx) += instead of =. Companions run beside the pass where its image blocks can be shared out
+  // evenly, else before and after it.
   virtual void forward(const float* x, const ConvWeights&, float* y, int blocks, bool add, ThreadTeam&,
-                       const ConvSums* = nullptr) const = 0;
+                       const ConvSums* = nullptr, const ConvCompanions& = {}) const = 0;
   virtual int64_t sum_rows(int blocks) const = 0;
-  virtual void dgrad(const float* dy, const ConvWeights&, float* dx, int blocks, bool add,
-                     ThreadTeam&) const = 0;
+  virtual void dgrad(const float* dy, const ConvWeights&, float* dx, int blocks, bool add, ThreadTeam&,
+                     const ConvCompanions& = {}) const = 0;
   // dw: packed, nnz values; add: dw += instead of =.
   virtual void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add, ThreadTeam&) const = 0;
 

@@ -4,6 +4,19 @@
 
 namespace rp {
 
+PrefetchLines lines_of_rows(const float* tensor, const Layout& layout, const RowRange& rows, int channel,
+                            int channels, int64_t index, int64_t count) {
+  PrefetchLines lines;
+  if (rows.begin >= rows.end) return lines;
+  lines.base = reinterpret_cast<const char*>(tensor + layout.at(rows.block, channel, rows.begin, 0));
+  lines.per_run = static_cast<int>(channels * layout.channel_stride / kImagesPerBlock);
+  lines.run_stride = layout.row_stride * 4;
+  const int64_t all = int64_t{rows.end - rows.begin} * lines.per_run;
+  lines.first = static_cast<int>(all * index / count);
+  lines.count = static_cast<int>(all * (index + 1) / count) - lines.first;
+  return lines;
+}
+
 TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice) : layout_(pass.x), step_(pass.x_step) {
   const std::vector<int> rows = tap_rows(pass), cols = tap_cols(pass);
   if (rows.empty()) return;
@@ -40,24 +53,13 @@ PrefetchLines TileFetch::tile(const float* tensor, const TileItem& next, int cha
   return lines;
 }
 
-PrefetchLines TileFetch::rows(const float* tensor, const TileItem* now, const TileItem& next, int channel,
-                              int channels, int64_t index, int64_t count) const {
-  if (last_row_ < first_row_) return {};
+RowRange TileFetch::rows(const TileItem* now, const TileItem& next) const {
+  if (last_row_ < first_row_) return {next.block, 0, 0};
   int begin = next.row * step_ + first_row_;
-  int end = (next.row + next.height - 1) * step_ + last_row_ + 1;
+  const int end = (next.row + next.height - 1) * step_ + last_row_ + 1;
   if (now != nullptr && now->block == next.block && now->row < next.row)
     begin = std::max(begin, (now->row + now->height - 1) * step_ + last_row_ + 1);
-  begin = std::max(begin, 0);
-  end = std::min(end, layout_.height);
-  PrefetchLines lines;
-  if (begin >= end) return lines;
-  lines.base = reinterpret_cast<const char*>(tensor + layout_.at(next.block, channel, begin, 0));
-  lines.per_run = static_cast<int>(channels * layout_.channel_stride / kImagesPerBlock);
-  lines.run_stride = layout_.row_stride * 4;
-  const int64_t all = int64_t{end - begin} * lines.per_run;
-  lines.first = static_cast<int>(all * index / count);
-  lines.count = static_cast<int>(all * (index + 1) / count) - lines.first;
-  return lines;
+  return {next.block, std::max(begin, 0), std::min(end, layout_.height)};
 }
 
 }  // namespace rp

@@ -12,6 +12,15 @@
 
 namespace rp {
 
+// Rows [begin, end) of an image block.
+struct RowRange {
+  int block, begin, end;
+};
+
+// Share `index` of `count` of these rows, of some channels.
+PrefetchLines lines_of_rows(const float* tensor, const Layout&, const RowRange&, int channel, int channels,
+                            int64_t index, int64_t count);
+
 class TileFetch {
  public:
   TileFetch() = default;
@@ -20,11 +29,18 @@ class TileFetch {
 
   // Channels [channel, channel + channels) of what `next` reads and its neighbours before it did not.
   PrefetchLines tile(const float* tensor, const TileItem& next, int channel, int channels) const;
-  // Share `index` of `count` of the rows that `next`, the first tile of other rows, reads. Where `now` is a
-  // tile of the same pass, before it in the same image block: less what that reads.
-  PrefetchLines rows(const float* tensor, const TileItem* now, const TileItem& next, int channel,
-                     int channels, int64_t index, int64_t count) const;
+  // The rows that `next`, the first tile of other rows, reads. Where `now` is a tile of the same pass, before
+  // it in the same image block: less what that reads.
+  RowRange rows(const TileItem* now, const TileItem& next) const;
+  // Share `index` of `count` of these rows, of some channels.
+  PrefetchLines row_lines(const float* tensor, const TileItem* now, const TileItem& next, int channel,
+                          int channels, int64_t index, int64_t count) const {
+    return lines_of_rows(tensor, layout_, rows(now, next), channel, channels, index, count);
+  }
 
+  int last_row() const { return last_row_; }  // that taps reach from a position
+
+  const Layout& layout() const { return layout_; }
   int64_t bytes() const { return 4 * static_cast<int64_t>(offsets_.capacity()); }
 
  private:

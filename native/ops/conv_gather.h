@@ -13,6 +13,7 @@
 #include "ops/conv_scratch.h"
 #include "ops/conv_tiling.h"
 #include "ops/gather_flags.h"
+#include "ops/row_work.h"
 
 namespace rp {
 
@@ -41,7 +42,8 @@ struct GatherPlace {
   char* y;                                 // tile's first position, first output of the range
   int64_t x_row, y_row, y_col, y_channel;  // bytes
   float* partial;
-  PrefetchLines next;
+  PrefetchLines next[1 + 2 * RowWork::kMostSources];
+  int next_count;
   TileSums sums;
   int phase;
   int row, col, height, width;
@@ -58,6 +60,10 @@ struct GatherRun {
   float* y;
   int blocks;
   const ConvSums* sums;  // null: not wanted; of a single phase only
+  ConvCompanions beside = {};
+
+  // Not where the rows written are read again at once.
+  bool streams() const { return choice.stream && beside.after == nullptr; }
 };
 
 template <class Call>
@@ -85,6 +91,26 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         run.x + lx.at(tile.block, 0, tile.row * first.x_step, tile.col * first.x_step));
   };
 
+  // Items of the work before the pass that this tile reads, and of the work after it that it completes.
+  const auto read_by = [&](const TileItem& tile, int phase) {
+    const RowWork& work = *run.beside.before;
+    if (run.choice.across_blocks) return (tile.block + tile.height) * work.per_block();
+    const int rows = (tile.row + tile.height - 1) * first.x_step + run.phases[phase].fetch.last_row() + 1;
+    return tile.block * work.per_block() + work.reaching(rows);
+  };
+  const auto written = [&](int64_t item, const TileItem& tile, int phase) -> int64_t {
+    const RowWork& work = *run.beside.after;
+    if ((item + 1) % tiles == 0)
+      return (tile.block + (run.choice.across_blocks ? tile.height : 1)) * work.per_block();
+    const ConvPass& pass = run.phases[phase].pass;
+    // The last strip of the last phase completes rows.
+    if (run.choice.across_blocks || phase + 1 < run.phase_count || tile.col + tile.width < pass.cols ||
+        tile.in_rows + 1 < tile.of_rows)
+      return 0;
+    return tile.block * work.per_block() +
+           work.within((tile.row + tile.height - 1) * pass.y_step + pass.y_row + 1);
+  };
+
   // Images of the last block.
   alignas(64) float lanes[kImagesPerBlock];
   const int last_images = run.sums ? run.sums->images - (run.blocks - 1) * kImagesPerBlock : kImagesPerBlock;
@@ -95,7 +121,9 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   int64_t parts = 1;
   while (items * parts < 4 * team.size() && team.size() > 1 && parts * 4 <= groups) parts *= 2;
 
-  team.parallel_range(items * parts, [&](int64_t begin, int64_t end, int member) {
+  const RowWork *before = run.beside.before, *after = run.beside.after;
+  const bool takes_turns = parts == 1 && groups_of_blocks % team.size() == 0;
+  const auto walk = [&](int64_t begin, int64_t end, int member, RowProgress& makes, RowProgress& reads) {
     GatherPlace place;
     place.x_row = x_row;
     place.y_row = y_row;
@@ -107,6 +135,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
       TileItem tile, next;
       place.phase = phase_of(index / parts, &tile);
       const ConvPass& pass = run.phases[place.phase].pass;
+      if (takes_turns && before != nullptr) makes.advance(read_by(tile, place.phase));
       place.output = std::min<int>(pass.outputs(), groups * part / parts * run.output_group);
       place.outputs =
           std::min<int>(pass.outputs(), groups * (part + 1) / parts * run.output_group) - place.output;
@@ -138,20 +167,73 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         place.first = b == 0;
         place.last = b == channel_blocks - 1;
         place.x = x + channel * lx.channel_stride * 4;
-        place.next = {};
-        if (fetches && run.choice.by_rows) {
-          const TileItem* now = next_phase == place.phase ? &tile : nullptr;
+        place.next_count = 0;
+        const auto fetch_lines = [&](const PrefetchLines& lines) { place.next[place.next_count++] = lines; };
+        if (run.choice.prefetch && run.choice.by_rows) {
           const int64_t steps = parts * channel_blocks;
-          place.next = fetch.rows(run.x, now, next, 0, pass.inputs(),
-                                  tile.in_rows * steps + part * channel_blocks + b, tile.of_rows * steps);
+          const int64_t step = tile.in_rows * steps + part * channel_blocks + b,
+                        all_steps = tile.of_rows * steps;
+          if (fetches) {
+            RowRange rows = fetch.rows(next_phase == place.phase ? &tile : nullptr, next);
+            fetch_lines(lines_of_rows(run.x, lx, rows, 0, pass.inputs(), step, all_steps));
+            if (takes_turns && before != nullptr) {
+              rows.begin = std::max<int64_t>(rows.begin, makes.done() - int64_t{rows.block} * lx.height);
+              for (const RowWork::Source& source : *before) {
+                if (source.x != run.x)
+                  fetch_lines(lines_of_rows(source.x, source.layout, rows, 0, source.layout.channels, step,
+                                            all_steps));
+              }
+            }
+          }
+          if (takes_turns && after != nullptr && place.phase + 1 == run.phase_count) {
+            const RowRange rows = {tile.block, tile.row * pass.y_step,
+                                   std::min((tile.row + tile.height) * pass.y_step, ly.height)};
+            for (const RowWork::Source& source : *after)
+              fetch_lines(
+                  lines_of_rows(source.x, source.layout, rows, 0, source.layout.channels, step, all_steps));
+          }
         } else if (fetches) {
-          place.next =
-              fetch.tile(run.x, next, channel, std::min(run.choice.channels, pass.inputs() - channel));
+          fetch_lines(
+              fetch.tile(run.x, next, channel, std::min(run.choice.channels, pass.inputs() - channel)));
         }
         call(place);
       }
+      if (takes_turns && after != nullptr) reads.advance(written(index, tile, place.phase));
     }
-    if (run.choice.stream) stream_fence();
+    if (run.streams()) stream_fence();
+  };
+
+  if (!takes_turns) {
+    if (before != nullptr) before->run_all(run.blocks, team);
+    team.parallel_range(items * parts, [&](int64_t begin, int64_t end, int member) {
+      RowProgress none(nullptr, 0, 0, member);
+      walk(begin, end, member, none, none);
+    });
+    if (after != nullptr) after->run_all(run.blocks, team);
+    return;
+  }
+  const auto blocks_before = [&](int64_t group) {
+    return group < groups_of_blocks
+               ? run.phases[0].tiling.item(group * run.phases[0].tiling.tiles(), run.blocks).block
+               : run.blocks;
+  };
+  const int64_t per_member = groups_of_blocks / team.size();
+  // A thread's last row clears the border that the next thread's first tile reads: it goes first.
+  if (before != nullptr && team.size() > 1) {
+    team.parallel([&](int member) {
+      const int64_t end = blocks_before((member + 1) * per_member) * before->per_block();
+      before->run(end - 1, end, member);
+    });
+  }
+  team.parallel([&](int member) {
+    const int64_t first_block = blocks_before(member * per_member),
+                  end_block = blocks_before((member + 1) * per_member);
+    RowProgress makes(before, before ? first_block * before->per_block() : 0,
+                      before ? end_block * before->per_block() - (team.size() > 1) : 0, member);
+    RowProgress reads(after, after ? first_block * after->per_block() : 0,
+                      after ? end_block * after->per_block() : 0, member);
+    walk(member * per_member * tiles, (member + 1) * per_member * tiles, member, makes, reads);
+    if (before != nullptr) makes.advance(end_block * before->per_block());
   });
 }
 

@@ -11,22 +11,23 @@ constexpr int vectors_of_position(int positions, int registers) {
   return 16 / kLanes / gather_passes(positions, kLanes, registers);
 }
 
-// Fetches lines in `steps` shares of equal size.
+// Fetches lines in `steps` shares of equal size, one group of runs after another.
 class PrefetchCursor {
  public:
-  PrefetchCursor(const PrefetchLines& lines, int steps)
-      : offsets_(lines.offsets), per_run_(lines.per_run), stride_(lines.run_stride), left_(lines.count) {
+  PrefetchCursor(const PrefetchLines* groups, int count, int steps) : next_(groups), last_(groups + count) {
+    for (const PrefetchLines* group = next_; group < last_; group++) left_ += group->count;
     if (left_ == 0) return;
-    run_ = lines.base + lines.first / per_run_ * stride_;
-    at_ = lines.first % per_run_;
     share_ = (left_ + steps - 1) / steps;
+    begin_group();
   }
 
   void step() {
     int now = share_ < left_ ? share_ : left_;
     left_ -= now;
     for (; now > 0; now--) {
+      if (in_group_ == 0) begin_group();
       prefetch_l2(run_ + (offsets_ != nullptr ? offsets_[at_] : at_ * 64));
+      in_group_--;
       if (++at_ == per_run_) {
         at_ = 0;
         run_ += stride_;
@@ -35,11 +36,23 @@ class PrefetchCursor {
   }
 
  private:
+  void begin_group() {
+    while (next_ < last_ && next_->count == 0) next_++;
+    const PrefetchLines& lines = *next_++;
+    offsets_ = lines.offsets;
+    per_run_ = lines.per_run;
+    stride_ = lines.run_stride;
+    in_group_ = lines.count;
+    run_ = lines.base + lines.first / per_run_ * stride_;
+    at_ = lines.first % per_run_;
+  }
+
+  const PrefetchLines *next_, *last_;
   const char* run_ = nullptr;
-  const int32_t* offsets_;
-  int per_run_, at_ = 0;
-  int64_t stride_;
-  int left_, share_ = 0;
+  const int32_t* offsets_ = nullptr;
+  int per_run_ = 0, at_ = 0, in_group_ = 0;
+  int64_t stride_ = 0;
+  int left_ = 0, share_ = 0;
 };
 
 // A tile of an output that sums will be added to.

@@ -50,6 +50,8 @@ void Session::conv_backward(const Step& step, const BackwardStep& backward, bool
       zero_border(plan_.gradients[step.output], dy, begin, end);
     });
   }
+  // Dgrad first: beside it dy may be made.
+  if (backward.write[0] != GradientWrite::none) conv_dgrad(step, backward, accumulate);
   if (program_->weight_gradients()) {
     OpTimer timer(profile_, OpKind::conv_wgrad, spec.name);
     conv.layer->wgrad(value(step.input()), dy, parameters_.gradient(spec.weight), blocks_, accumulate, team_);
@@ -58,10 +60,47 @@ void Session::conv_backward(const Step& step, const BackwardStep& backward, bool
     OpTimer timer(profile_, OpKind::bias_wgrad, spec.name);
     bias_gradient(spec, step.output, dy, parameters_.gradient(spec.bias), accumulate);
   }
-  if (backward.write[0] == GradientWrite::none) return;
-  OpTimer timer(profile_, OpKind::conv_dgrad, spec.name);
-  conv.layer->dgrad(dy, *conv.weights, gradient_of(step.input()), blocks_,
-                    backward.write[0] == GradientWrite::add, team_);
+}
+
+void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool accumulate) {
+  const ConvSpec& spec = plan_.graph.convs[step.conv];
+  const Conv& conv = convs_[step.conv];
+  const auto& steps = plan_.graph.steps;
+  const Step* maker = backward.makes_dy >= 0 ? &steps[backward.makes_dy] : nullptr;
+  const Step* reader = backward.reads_dx >= 0 ? &steps[backward.reads_dx] : nullptr;
+  BatchNormApplyArgs writing;
+  CombineBackwardArgs summing;
+  if (maker)
+    writing = write_args(*maker, program_->backward_steps[backward.makes_dy], maker->last_batch_norm());
+  if (reader) summing = sums_args(*reader);
+  double write_time = 0, sum_time = 0;
+  const auto write =
+      timed([&](int64_t begin, int64_t end) { batch_norm_.apply(writing, begin, end); }, &write_time);
+  const auto sum =
+      timed([&](int64_t begin, int64_t end) { combine_.backward(summing, begin, end); }, &sum_time);
+  RowWork before(writing.dx_layout.height, 1, write);
+  before.reads(writing.g, writing.g_layout);
+  before.reads(writing.term.x, writing.term.layout);
+  RowWork after(summing.dz_layout.height, summing.rows_per_chunk, sum);
+  if (summing.mask == ReluMask::output) after.reads(summing.z, summing.z_layout);
+  if (summing.term_count > 0) after.reads(summing.terms[0].x, summing.terms[0].layout);
+
+  int64_t write_event = -1;
+  if (maker) {
+    const int batch_norm = maker->terms[maker->last_batch_norm()].batch_norm;
+    write_event = profile_.begin(OpKind::batch_norm_dgrad, plan_.graph.batch_norms[batch_norm].name.c_str());
+  }
+  const int64_t event = profile_.begin(OpKind::conv_dgrad, spec.name.c_str());
+  const int64_t sum_event = reader ? profile_.begin(OpKind::combine_sums, reader->name.c_str()) : -1;
+  conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks_,
+                    backward.write[0] == GradientWrite::add, team_,
+                    {maker ? &before : nullptr, summing.dz ? &after : nullptr});
+  if (reader) {
+    const double start = profile_.clock();
+    combine_factors(*reader, accumulate);
+    sum_time += profile_.clock() - start;
+  }
+  profile_.end_shared(write_event, write_time, event, sum_event, sum_time);
 }
 
 void Session::bias_gradient(const ConvSpec& spec, int output, const float* dy, float* out, bool accumulate) {
@@ -83,38 +122,50 @@ ReluMask Session::relu_mask(const Step& step) const {
 }
 
 void Session::combine_backward(const Step& step, const BackwardStep& backward, bool accumulate) {
-  combine_sums(step, accumulate);
+  if (!backward.sums_beside) combine_sums(step, accumulate);
   combine_writes(step, backward);
 }
 
-// First pass: g in place of dz (ReluMask), the gradients of gamma and beta, and what the second pass
-// multiplies by.
 void Session::combine_sums(const Step& step, bool accumulate) {
   OpTimer timer(profile_, OpKind::combine_sums, step.name);
-  const bool sums = program_->batch_statistics();
-  CombineBackwardArgs args;
-  args.mask = relu_mask(step);
-  int terms[2];
-  for (int t = 0; t < step.term_count; t++) {
-    if (step.terms[t].batch_norm < 0 || (!sums && args.mask != ReluMask::term)) continue;
-    terms[args.term_count] = t;
-    args.terms[args.term_count++] = term_of(step.terms[t]);
-  }
-  const bool wanted = sums && args.term_count > 0;
-  if (wanted || args.mask == ReluMask::output) {
-    args.z = value(step.output);
-    args.z_layout = plan_.values[step.output];
-    args.dz = gradient_of(step.output);
-    args.dz_layout = plan_.gradients[step.output];
-    args.n = n_;
-    args.rows_per_chunk = chunk_rows(args.dz_layout);
-    args.sums = wanted ? sums_.data() : nullptr;
+  const CombineBackwardArgs args = sums_args(step);
+  if (args.dz) {
     team_.parallel_range(blocks_ * chunks_per_block(args.dz_layout),
                          [&](int64_t begin, int64_t end, int) { combine_.backward(args, begin, end); });
   }
-  if (sums) {
-    for (int slot = 0; slot < args.term_count; slot++)
-      batch_norm_gradients(step, terms[slot], slot, args.term_count, accumulate);
+  combine_factors(step, accumulate);
+}
+
+// Of the first pass, which leaves g in place of dz (ReluMask), and sums over it; dz is null where neither is
+// needed.
+CombineBackwardArgs Session::sums_args(const Step& step) {
+  const bool sums = program_->batch_statistics();
+  CombineBackwardArgs args;
+  args.mask = relu_mask(step);
+  for (int t = 0; t < step.term_count; t++) {
+    if (step.terms[t].batch_norm < 0 || (!sums && args.mask != ReluMask::term)) continue;
+    args.terms[args.term_count++] = term_of(step.terms[t]);
+  }
+  const bool wanted = sums && args.term_count > 0;
+  if (!wanted && args.mask != ReluMask::output) return args;
+  args.z = value(step.output);
+  args.z_layout = plan_.values[step.output];
+  args.dz = gradient_of(step.output);
+  args.dz_layout = plan_.gradients[step.output];
+  args.n = n_;
+  args.rows_per_chunk = chunk_rows(args.dz_layout);
+  args.sums = wanted ? sums_.data() : nullptr;
+  return args;
+}
+
+// Once the first pass is done: the gradients of gamma and beta, and what the second pass multiplies by.
+void Session::combine_factors(const Step& step, bool accumulate) {
+  if (program_->batch_statistics()) {
+    int slots = 0, slot = 0;
+    for (int t = 0; t < step.term_count; t++) slots += step.terms[t].batch_norm >= 0;
+    for (int t = 0; t < step.term_count; t++) {
+      if (step.terms[t].batch_norm >= 0) batch_norm_gradients(step, t, slot++, slots, accumulate);
+    }
     return;
   }
   // Running statistics are constants: dx = gamma / std · g.
@@ -159,35 +210,42 @@ void Session::batch_norm_gradients(const Step& step, int term, int slot, int slo
   }
 }
 
+// Of the second pass, for a term that is a batch norm.
+BatchNormApplyArgs Session::write_args(const Step& step, const BackwardStep& backward, int t) {
+  const Term& term = step.terms[t];
+  const BatchNormState& state = batch_norms_[term.batch_norm];
+  BatchNormApplyArgs args;
+  args.g = gradient_of(step.output);
+  args.g_layout = plan_.gradients[step.output];
+  args.term = term_of(term);
+  args.relu_mask = relu_mask(step) == ReluMask::term;
+  args.k1 = state.k1.data();
+  args.k2 = state.k2.data();
+  args.k3 = state.k3.data();
+  args.add = backward.write[t] == GradientWrite::add;
+  args.dx = gradient_of(term.value);
+  args.dx_layout = plan_.gradients[term.value];
+  args.n = n_;
+  return args;
+}
+
 // Second pass, in the order that the plan relies on: plain terms, then batch norms.
 void Session::combine_writes(const Step& step, const BackwardStep& backward) {
-  const float* g = gradient_of(step.output);
-  const Layout& g_layout = plan_.gradients[step.output];
   for (int t = 0; t < step.term_count; t++) {
     const GradientWrite write = backward.write[t];
     if (step.terms[t].batch_norm >= 0 || write == GradientWrite::none || write == GradientWrite::alias)
       continue;
     const int input = step.terms[t].value;
     OpTimer timer(profile_, OpKind::gradient_copy, step.name);
-    copy_gradient(g, g_layout, gradient_of(input), plan_.gradients[input], write == GradientWrite::add);
+    copy_gradient(gradient_of(step.output), plan_.gradients[step.output], gradient_of(input),
+                  plan_.gradients[input], write == GradientWrite::add);
   }
   for (int t = 0; t < step.term_count; t++) {
     const Term& term = step.terms[t];
     if (term.batch_norm < 0 || backward.write[t] == GradientWrite::none) continue;
-    const BatchNormState& state = batch_norms_[term.batch_norm];
+    if (backward.write_beside && t == step.last_batch_norm()) continue;
     OpTimer timer(profile_, OpKind::batch_norm_dgrad, plan_.graph.batch_norms[term.batch_norm].name);
-    BatchNormApplyArgs args;
-    args.g = g;
-    args.g_layout = g_layout;
-    args.term = term_of(term);
-    args.relu_mask = relu_mask(step) == ReluMask::term;
-    args.k1 = state.k1.data();
-    args.k2 = state.k2.data();
-    args.k3 = state.k3.data();
-    args.add = backward.write[t] == GradientWrite::add;
-    args.dx = gradient_of(term.value);
-    args.dx_layout = plan_.gradients[term.value];
-    args.n = n_;
+    const BatchNormApplyArgs args = write_args(step, backward, t);
     team_.parallel_range(rows(args.dx_layout),
                          [&](int64_t begin, int64_t end, int) { batch_norm_.apply(args, begin, end); });
   }

@@ -50,6 +50,10 @@ void Session::forward(bool update_running_stats) {
   const bool tangent = program_->program == RP_PROGRAM_TANGENT;
   for (size_t i = 0; i < plan_.graph.steps.size(); i++) {
     const Step& step = plan_.graph.steps[i];
+    if (program_->beside_next[i]) {
+      conv_forward(plan_.graph.steps[++i], &step, combine_args(step, update_running_stats));
+      continue;
+    }
     forward_step(step, static_cast<int>(i), update_running_stats);
     if (tangent && program_->needs_gradient[step.output]) tangent_forward_step(step, static_cast<int>(i));
   }
@@ -70,8 +74,11 @@ void Session::forward_step(const Step& step, int index, bool update_running_stat
   switch (step.kind) {
     case StepKind::conv:
       return conv_forward(step);
-    case StepKind::combine:
-      return combine_forward(step, update_running_stats);
+    case StepKind::combine: {
+      const CombineArgs args = combine_args(step, update_running_stats);
+      OpTimer timer(profile_, OpKind::combine_forward, step.name);
+      return run_combine(args);
+    }
     case StepKind::max_pool:
     case StepKind::avg_pool:
       return pool_forward(step, index);
@@ -87,13 +94,20 @@ void Session::forward_step(const Step& step, int index, bool update_running_stat
 
 // ---- convolution
 
-void Session::conv_forward(const Step& step) {
+void Session::conv_forward(const Step& step, const Step* maker, const CombineArgs& making) {
   const ConvSpec& spec = plan_.graph.convs[step.conv];
   const Conv& conv = convs_[step.conv];
   const Layout& layout = plan_.values[step.output];
   float* y = value(step.output);
   {
-    OpTimer timer(profile_, OpKind::conv_forward, spec.name);
+    double spent = 0;
+    const auto make =
+        timed([&](int64_t begin, int64_t end) { combine_.forward(making, begin, end); }, &spent);
+    RowWork work(making.z_layout.height, 1, make);
+    for (int t = 0; maker && t < making.term_count; t++)
+      work.reads(making.terms[t].x, making.terms[t].layout);
+    const int64_t before = maker ? profile_.begin(OpKind::combine_forward, maker->name.c_str()) : -1;
+    const int64_t event = profile_.begin(OpKind::conv_forward, spec.name.c_str());
     std::vector<double>& moments = moments_[step.output];
     const int64_t rows = conv.layer->sum_rows(blocks_), width = static_cast<int64_t>(moments.size());
     // Where a bias is still to be added, or tiles are so small that their sums would not fit, the statistics
@@ -102,8 +116,9 @@ void Session::conv_forward(const Step& step) {
         program_->batch_statistics() && spec.bias < 0 && width > 0 && rows * width <= plan_.sum_doubles;
     const ConvSums sums{sums_.data(), n_};
     conv.layer->forward(value(step.input()), *conv.weights, y, blocks_, false, team_,
-                        summed_[step.output] ? &sums : nullptr);
+                        summed_[step.output] ? &sums : nullptr, {maker ? &work : nullptr, nullptr});
     if (summed_[step.output]) add_rows(sums_.data(), rows, moments);
+    profile_.end_shared(before, spent, event, -1, 0);
   }
   if (spec.bias >= 0) {
     OpTimer timer(profile_, OpKind::bias_forward, spec.name);
@@ -128,8 +143,9 @@ void Session::add_bias(const ConvSpec& spec, const Layout& layout, float* y, con
 
 // ---- batch norm, ReLU, add
 
-void Session::combine_forward(const Step& step, bool update_running_stats) {
+CombineArgs Session::combine_args(const Step& step, bool update_running_stats) {
   CombineArgs args;
+  args.n = n_;
   args.term_count = step.term_count;
   args.relu = step.relu;
   args.z = value(step.output);
@@ -160,8 +176,7 @@ void Session::combine_forward(const Step& step, bool update_running_stats) {
     }
     args.terms[t] = term_of(term);
   }
-  OpTimer timer(profile_, OpKind::combine_forward, step.name);
-  run_combine(args);
+  return args;
 }
 
 CombineTerm Session::term_of(const Term& term) const {

@@ -49,6 +49,12 @@ struct Step {
   int conv = -1;      // conv: index into StepGraph.convs
   PoolWindow window;  // pools
   int input() const { return terms[0].value; }
+  // Of its terms; -1: none.
+  int last_batch_norm() const {
+    int t = term_count - 1;
+    while (t >= 0 && terms[t].batch_norm < 0) t--;
+    return t;
+  }
 };
 
 struct StepGraph {

@@ -67,6 +67,7 @@ class ProgramPlanner {
     out_.needs_gradient.assign(values, 0);
     out_.choices.assign(steps_, -1);
     out_.backward_steps.resize(steps_);
+    out_.beside_next.assign(steps_, 0);
     value_buffer_.assign(values, -1);
     gradient_buffer_.assign(values, -1);
     choice_buffer_.assign(steps_, -1);
@@ -125,7 +126,13 @@ class ProgramPlanner {
     value_buffer_[0] = new_buffer(plan_.values[0].floats(plan_.max_batch), 0);
     for (int i = 0; i < steps_; i++) {
       const Step& step = graph_.steps[i];
-      for (int t = 0; t < step.term_count; t++) use_value(step.terms[t].value, forward_time(i));
+      // A tangent runs step by step.
+      const bool beside = out_.program != RP_PROGRAM_TANGENT && step.kind == StepKind::combine &&
+                          i + 1 < steps_ && graph_.steps[i + 1].kind == StepKind::conv &&
+                          graph_.steps[i + 1].input() == step.output;
+      out_.beside_next[i] = beside;
+      for (int t = 0; t < step.term_count; t++)
+        use_value(step.terms[t].value, forward_time(beside ? i + 1 : i));
       value_buffer_[step.output] =
           new_buffer(plan_.values[step.output].floats(plan_.max_batch), forward_time(i));
       if (step.kind == StepKind::max_pool && out_.needs_gradient[step.input()]) {
@@ -206,6 +213,40 @@ class ProgramPlanner {
       }
     }
     if (out_.program == RP_PROGRAM_INPUT_GRADIENT && gradient_buffer_[0] >= 0) use_gradient(0, export_time());
+    if (out_.program != RP_PROGRAM_TANGENT) plan_beside();
+  }
+
+  // Combine steps that make the dy or read the dx of the dgrad next to them in turn.
+  void plan_beside() {
+    int next = -1;  // the step whose turn in backward comes after this one's
+    for (int i = 0; i < steps_; i++) {
+      BackwardStep& backward = out_.backward_steps[i];
+      if (!backward.reached) continue;
+      if (next >= 0) plan_pair(i, next);
+      next = i;
+    }
+  }
+
+  void plan_pair(int i, int next) {
+    const Step &step = graph_.steps[i], &after = graph_.steps[next];
+    BackwardStep &backward = out_.backward_steps[i], &backward_after = out_.backward_steps[next];
+    if (step.kind == StepKind::conv && after.kind == StepKind::combine && after.output == step.input() &&
+        backward.write[0] != GradientWrite::none) {
+      backward.reads_dx = next;
+      backward_after.sums_beside = true;
+    }
+    if (step.kind != StepKind::combine || after.kind != StepKind::conv ||
+        backward_after.write[0] == GradientWrite::none)
+      return;
+    // Only the last to read g may wait, and only where dgrad does not write to g itself.
+    const int term = step.last_batch_norm();
+    if (term < 0 || step.terms[term].value != after.output || backward.write[term] == GradientWrite::none ||
+        gradient_buffer_[after.input()] == gradient_buffer_[step.output])
+      return;
+    backward.write_beside = true;
+    backward_after.makes_dy = i;
+    use_gradient(step.output, backward_time(next));
+    use_value(after.output, backward_time(next));
   }
 
   // Values that backward reads again.

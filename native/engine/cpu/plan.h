@@ -26,6 +26,11 @@ struct BackwardStep {
   bool reached = false;                                                 // has an output gradient
   GradientWrite write[2] = {GradientWrite::none, GradientWrite::none};  // per term
   bool zero_border = false;  // conv: dy's border must be cleared first
+  // Beside a convolution's dgrad (ops/row_work.h). Of the convolution: the combine step whose last write
+  // makes its dy, and the one whose first pass reads its dx; -1: none. Of a combine step: what of it runs
+  // there.
+  int makes_dy = -1, reads_dx = -1;
+  bool sums_beside = false, write_beside = false;
 };
 
 // One of RpProgram: what runs, and where its buffers lie. Offsets are in floats, of the tensor's base
@@ -40,6 +45,7 @@ struct ProgramPlan {
   std::vector<int64_t> values, gradients;
   std::vector<int64_t> value_tangents, gradient_tangents;  // tangent only
   std::vector<int64_t> choices;                            // max pools, per step: bytes, see PoolArgs.choice
+  std::vector<char> beside_next;  // per step: a combine that runs beside the convolution after it
   std::vector<BackwardStep> backward_steps;
   int64_t arena_floats = 0;
 };

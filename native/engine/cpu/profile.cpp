@@ -36,6 +36,20 @@ const std::vector<RpOpEvent>& Profile::stop() {
   return events_;
 }
 
+void Profile::end_shared(int64_t before, double before_spent, int64_t op, int64_t after, double after_spent) {
+  end(op);
+  if (before >= 0) {
+    events_[before].duration = before_spent;
+    events_[op].start = events_[before].start + before_spent;
+    events_[op].duration -= before_spent;
+  }
+  if (after >= 0) {
+    events_[op].duration -= after_spent;
+    events_[after].start = events_[op].start + events_[op].duration;
+    events_[after].duration = after_spent;
+  }
+}
+
 int64_t Profile::record(OpKind kind, const char* layer) {
   events_.push_back({kNames[static_cast<int>(kind)], layer, step_, 0, 0});
   events_.back().start = now();  // last: a growth of the vector is no op's time

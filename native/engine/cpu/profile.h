@@ -53,6 +53,11 @@ class Profile {
     if (event >= 0) events_[event].duration = now() - events_[event].start;
   }
 
+  // Work beside an op: its event begins before the op's, or after it, and gets what this thread spent on it,
+  // as though it had been a pass of its own. Microseconds; clock() is 0 while off.
+  double clock() const { return on_ ? now() : 0; }
+  void end_shared(int64_t before, double before_spent, int64_t op, int64_t after, double after_spent);
+
  private:
   int64_t record(OpKind, const char* layer);
   double now() const;

@@ -85,23 +85,37 @@ class Session final : public StepEngine {
   // Name of the first step whose output is not finite; empty: none. Repeats the last forward.
   std::string first_non_finite_step();
   void forward_step(const Step&, int index, bool update_running_stats);
-  void conv_forward(const Step&);
-  void combine_forward(const Step&, bool update_running_stats);
+  // maker: the combine step that makes its input is to run beside it, with these arguments; null: it has run.
+  void conv_forward(const Step&, const Step* maker = nullptr, const CombineArgs& making = {});
+  CombineArgs combine_args(const Step&, bool update_running_stats);
   void pool_forward(const Step&, int index);
   void add_bias(const ConvSpec&, const Layout&, float* y, const float* bias);
   void batch_statistics(const BatchNormSpec&, BatchNormState&, int input, bool update_running_stats);
   void running_statistics(const BatchNormSpec&, BatchNormState&);
   CombineTerm term_of(const Term&) const;
   void run_combine(const CombineArgs&);
+  // body(begin, end), where it runs beside a convolution: adds up what this thread spends on it.
+  template <class Body>
+  auto timed(const Body& body, double* spent) const {
+    return [this, body, spent](int64_t begin, int64_t end, int member) {
+      const double start = member == 0 ? profile_.clock() : 0;
+      body(begin, end);
+      if (member == 0) *spent += profile_.clock() - start;
+    };
+  }
   RpBatchResult loss(const RpBatch&, const RpLoss&, double weight);
 
   // ---- backward.cpp
   void backward(bool accumulate);
   void clear_unreached_gradients(float* (Parameters::*array)(int) const);
   void conv_backward(const Step&, const BackwardStep&, bool accumulate);
+  void conv_dgrad(const Step&, const BackwardStep&, bool accumulate);
   void bias_gradient(const ConvSpec&, int output, const float* dy, float* out, bool accumulate);
   void combine_backward(const Step&, const BackwardStep&, bool accumulate);
+  CombineBackwardArgs sums_args(const Step&);
   void combine_sums(const Step&, bool accumulate);
+  void combine_factors(const Step&, bool accumulate);
+  BatchNormApplyArgs write_args(const Step&, const BackwardStep&, int term);
   void combine_writes(const Step&, const BackwardStep&);
   void batch_norm_gradients(const Step&, int term, int slot, int slots, bool accumulate);
   void copy_gradient(const float* g, const Layout& from, float* to, const Layout& to_layout, bool add);

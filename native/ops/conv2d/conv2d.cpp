@@ -65,18 +65,18 @@ class DenseConv final : public ConvLayer {
 
   int64_t sum_rows(int blocks) const override { return forward_.tiling.items(blocks); }
   void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
-               const ConvSums* sums) const override {
+               const ConvSums* sums, const ConvCompanions& beside) const override {
     const float* values = static_cast<const DenseWeights&>(weights).forward.data();
-    gather({&forward_, 1, choices_.forward, kOutputGroup, x, y, blocks, sums}, forward_taps_, values, add,
-           team);
+    gather({&forward_, 1, choices_.forward, kOutputGroup, x, y, blocks, sums, beside}, forward_taps_, values,
+           add, team);
   }
 
-  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add,
-             ThreadTeam& team) const override {
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add, ThreadTeam& team,
+             const ConvCompanions& beside) const override {
     const float* values = static_cast<const DenseWeights&>(weights).dgrad.data();
     const int phases = static_cast<int>(dgrad_.size());
-    gather({dgrad_.data(), phases, choices_.dgrad, kOutputGroup, dy, dx, blocks, nullptr}, dgrad_taps_,
-           values, add, team);
+    gather({dgrad_.data(), phases, choices_.dgrad, kOutputGroup, dy, dx, blocks, nullptr, beside},
+           dgrad_taps_, values, add, team);
   }
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
@@ -104,7 +104,7 @@ class DenseConv final : public ConvLayer {
   // taps_of_phases: one a phase, and the weights of one phase after another.
   void gather(const GatherRun& run, const std::vector<DenseTaps>& taps_of_phases, const float* weights,
               bool add, ThreadTeam& team) const {
-    const uint32_t out = add ? kAddOut : run.choice.stream ? kStreamOut : 0;
+    const uint32_t out = add ? kAddOut : run.streams() ? kStreamOut : 0;
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
       const ConvPass& pass = run.phases[place.phase].pass;
       if (add && pass.taps.empty()) return;
@@ -121,6 +121,7 @@ class DenseConv final : public ConvLayer {
                      place.output * taps.k_count(place.channel_block);
       args.partial = place.partial;
       args.next = place.next;
+      args.next_count = place.next_count;
       args.sums = place.sums;
       args.outputs = place.outputs;
       args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
@@ -381,16 +382,16 @@ void DenseConv::wgrad_part(const WgradRun& run, const Parts& parts, int64_t part
     args.dy = reinterpret_cast<const char*>(run.dy + dy_.at(tile.block, o0, tile.row, tile.col));
     args.height = tile.height;
     args.width = tile.width;
-    args.next_x = args.next_dy = {};
+    args.next[0] = args.next[1] = {};
     const int64_t next_item = t + tile.of_rows - tile.in_rows;
     if (choices_.wgrad.prefetch && next_item < run.last) {
       const TileItem next = wgrad_tiling_.item(next_item, run.blocks);
       if (by_rows) {
-        args.next_x = fetch_x_.rows(run.x, &tile, next, c0, c1 - c0, tile.in_rows, tile.of_rows);
-        args.next_dy = fetch_dy_.rows(run.dy, &tile, next, o0, o1 - o0, tile.in_rows, tile.of_rows);
+        args.next[0] = fetch_x_.row_lines(run.x, &tile, next, c0, c1 - c0, tile.in_rows, tile.of_rows);
+        args.next[1] = fetch_dy_.row_lines(run.dy, &tile, next, o0, o1 - o0, tile.in_rows, tile.of_rows);
       } else {
-        args.next_x = fetch_x_.tile(run.x, next, c0, c1 - c0);
-        args.next_dy = fetch_dy_.tile(run.dy, next, o0, o1 - o0);
+        args.next[0] = fetch_x_.tile(run.x, next, c0, c1 - c0);
+        args.next[1] = fetch_dy_.tile(run.dy, next, o0, o1 - o0);
       }
     }
     args.reach = tap_by_tap_ ? reaches_.data() + t % wgrad_tiling_.tiles() * taps_ : nullptr;

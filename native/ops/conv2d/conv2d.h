@@ -39,12 +39,13 @@ struct DenseGatherArgs {
   int64_t x_channel;
   const TapRun* runs;  // the taps of this tile
   int run_count;
-  int channels;            // of the block
-  int64_t k_count;         // weights of one output in the block
-  const int32_t* offsets;  // of each tap, bytes
-  const float* weights;    // one group of outputs after another: [taps][channels][group]
-  float* partial;          // [outputs][height·width][16]
-  PrefetchLines next;
+  int channels;               // of the block
+  int64_t k_count;            // weights of one output in the block
+  const int32_t* offsets;     // of each tap, bytes
+  const float* weights;       // one group of outputs after another: [taps][channels][group]
+  float* partial;             // [outputs][height·width][16]
+  const PrefetchLines* next;  // next_count of them
+  int next_count;
   TileSums sums;
   int outputs;
   uint32_t flags;
@@ -68,8 +69,8 @@ struct DenseWgradArgs {
   // first_tap-th of all. Null where offsets go channel by channel: every position is taken.
   const TapReach* reach;
   int first_tap, kernel_taps;
-  int groups_at_once;             // groups of taps that share a pass over dy
-  PrefetchLines next_x, next_dy;  // of the next tile
+  int groups_at_once;     // groups of taps that share a pass over dy
+  PrefetchLines next[2];  // of x and dy
   // [taps in groups (then 4, 2, 1)][outputs][taps of the group]; up to three floats behind them are written.
   float* sums;
 };

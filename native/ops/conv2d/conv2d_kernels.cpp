@@ -121,7 +121,7 @@ template <int kHeight, int kWidth, int kStep>
 void gather(const DenseGatherArgs& args) {
   constexpr int64_t kTile = kHeight * kWidth;
   const int groups = (args.outputs + kOutputGroup - 1) / kOutputGroup;
-  PrefetchCursor next(args.next, groups);
+  PrefetchCursor next(args.next, args.next_count, groups);
   for (int g = 0; g < groups; g++) {
     const int o = group_begin(g, args.outputs), size = group_begin(g + 1, args.outputs) - o;
     next.step();
@@ -213,18 +213,12 @@ TapReach reach_of(const DenseWgradArgs& args, int k) {
   return reach;
 }
 
-// What the next tile reads.
-struct WgradNext {
-  PrefetchCursor x, dy;
-};
-
 // `groups` groups of kTaps taps from k on, whose x stays in L1 while the outputs' dy passes.
 template <int kTaps>
-void wgrad_taps(const DenseWgradArgs& args, int k, int groups, WgradNext& next) {
+void wgrad_taps(const DenseWgradArgs& args, int k, int groups, PrefetchCursor& next) {
   for (int group = 0, o; (o = group_begin(group, args.outputs)) < args.outputs; group++) {
     const int size = group_begin(group + 1, args.outputs) - o;
-    next.x.step();
-    next.dy.step();
+    next.step();
     const char* dy = args.dy + o * args.dy_channel;
     for (int g = 0; g < groups; g++) {
       const int first = k + g * kTaps;
@@ -247,7 +241,7 @@ void wgrad(const DenseWgradArgs& args) {
   const int groups = args.taps / kTapGroup;
   const int calls = groups > 0 ? (groups + args.groups_at_once - 1) / args.groups_at_once : 1;
   const int steps = calls * ((args.outputs + kOutputGroup - 1) / kOutputGroup);
-  WgradNext next = {{args.next_x, steps}, {args.next_dy, steps}};
+  PrefetchCursor next(args.next, 2, steps);
   int k = 0;
   for (int left = groups; left > 0; left -= args.groups_at_once) {
     const int now = left < args.groups_at_once ? left : args.groups_at_once;

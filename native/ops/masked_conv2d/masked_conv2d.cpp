@@ -48,13 +48,13 @@ class MaskedConv final : public ConvLayer {
   }
 
   void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
-               const ConvSums* sums) const override {
-    dense_->forward(x, weights, y, blocks, add, team, sums);
+               const ConvSums* sums, const ConvCompanions& beside) const override {
+    dense_->forward(x, weights, y, blocks, add, team, sums, beside);
   }
   int64_t sum_rows(int blocks) const override { return dense_->sum_rows(blocks); }
-  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add,
-             ThreadTeam& team) const override {
-    dense_->dgrad(dy, weights, dx, blocks, add, team);
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add, ThreadTeam& team,
+             const ConvCompanions& beside) const override {
+    dense_->dgrad(dy, weights, dx, blocks, add, team, beside);
   }
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,

@@ -86,13 +86,13 @@ class SparseConv final : public ConvLayer {
 
   int64_t sum_rows(int blocks) const override { return forward_.tiling.items(blocks); }
   void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
-               const ConvSums* sums) const override {
+               const ConvSums* sums, const ConvCompanions& beside) const override {
     const float* values = static_cast<const SparseWeights&>(weights).values.data();
-    gather({&forward_, 1, choices_.forward, 1, x, y, blocks, sums}, &list_, values, add, team);
+    gather({&forward_, 1, choices_.forward, 1, x, y, blocks, sums, beside}, &list_, values, add, team);
   }
 
-  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add,
-             ThreadTeam& team) const override {
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add, ThreadTeam& team,
+             const ConvCompanions& beside) const override {
     // The weights in the lists' order: once a pass, while every list is walked once a tile.
     const float* stream = static_cast<const SparseWeights&>(weights).values.data();
     float* values = scratch_->common();
@@ -100,8 +100,8 @@ class SparseConv final : public ConvLayer {
       for (int64_t j = begin; j < end; j++) values[j] = stream[dgrad_index_[j]];
     });
     const int phases = static_cast<int>(dgrad_.size());
-    gather({dgrad_.data(), phases, choices_.dgrad, 1, dy, dx, blocks, nullptr}, dgrad_lists_.data(), values,
-           add, team);
+    gather({dgrad_.data(), phases, choices_.dgrad, 1, dy, dx, blocks, nullptr, beside}, dgrad_lists_.data(),
+           values, add, team);
   }
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
@@ -124,7 +124,7 @@ class SparseConv final : public ConvLayer {
   // lists: one a phase, and each phase's values from its list's `first` on.
   void gather(const GatherRun& run, const SparseList* lists, const float* values, bool add,
               ThreadTeam& team) const {
-    const uint32_t out = add ? kAddOut : run.choice.stream ? kStreamOut : 0;
+    const uint32_t out = add ? kAddOut : run.streams() ? kStreamOut : 0;
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
       const SparseList& list = lists[place.phase];
       if (add && list.empty()) return;
@@ -145,6 +145,7 @@ class SparseConv final : public ConvLayer {
       args.weights = values + list.first;
       args.partial = place.partial;
       args.next = place.next;
+      args.next_count = place.next_count;
       args.sums = place.sums;
       args.outputs = place.outputs;
       args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
@@ -338,17 +339,17 @@ void SparseConv::wgrad_outputs(const WgradRun& run, int begin, int end, int memb
         args.x = reinterpret_cast<const char*>(x_of(tile) + channel * lx.channel_stride);
         args.ends = list_.ends_of(b) + begin;
         args.splits = list_.splits_of(b) + int64_t{begin} * 2;
-        args.next_x = args.next_dy = {};
+        args.next[0] = args.next[1] = {};
         if (fetches && choices_.wgrad.by_rows) {
           const int64_t step = int64_t{tile.in_rows} * (to - from) + b - from;
           const int64_t steps = int64_t{tile.of_rows} * (to - from);
           const int first = from * list_.channels, last = std::min(to * list_.channels, shape_.in_channels);
-          args.next_x = fetch_x_.rows(x, &tile, next, first, last - first, step, steps);
-          args.next_dy = fetch_dy_.rows(dy, &tile, next, begin, outputs, step, steps);
+          args.next[0] = fetch_x_.row_lines(x, &tile, next, first, last - first, step, steps);
+          args.next[1] = fetch_dy_.row_lines(dy, &tile, next, begin, outputs, step, steps);
         } else if (fetches) {
-          args.next_x =
+          args.next[0] =
               fetch_x_.tile(x, next, channel, std::min(list_.channels, shape_.in_channels - channel));
-          if (b == from) args.next_dy = fetch_dy_.tile(dy, next, begin, outputs);
+          if (b == from) args.next[1] = fetch_dy_.tile(dy, next, begin, outputs);
         }
         kernel(args);
         args.sums += int64_t{count(b)} * kernels_.sum_floats;

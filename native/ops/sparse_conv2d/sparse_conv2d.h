@@ -33,13 +33,14 @@ struct SparseGatherArgs {
   int64_t x_row;  // bytes between the tile's rows
   char* y;        // tile's first position, first of the outputs
   int64_t y_row, y_col, y_channel;
-  const int32_t* ends;    // outputs + 1: nonzeros ends[o] .. ends[o + 1] belong to output o
-  const uint8_t* splits;  // of three row kinds: outputs pairs, from ends[o]
-  RowCut above, below;    // of the first kind, of the last; none where there is one
-  const int32_t* list;    // byte offsets, & kOffsetMask
-  const float* weights;   // in list order
-  float* partial;         // [outputs][height·width][16]: sums of the channel blocks so far
-  PrefetchLines next;
+  const int32_t* ends;        // outputs + 1: nonzeros ends[o] .. ends[o + 1] belong to output o
+  const uint8_t* splits;      // of three row kinds: outputs pairs, from ends[o]
+  RowCut above, below;        // of the first kind, of the last; none where there is one
+  const int32_t* list;        // byte offsets, & kOffsetMask
+  const float* weights;       // in list order
+  float* partial;             // [outputs][height·width][16]: sums of the channel blocks so far
+  const PrefetchLines* next;  // next_count of them
+  int next_count;
   TileSums sums;
   int outputs;
   uint32_t flags;
@@ -54,8 +55,8 @@ struct SparseWgradArgs {
   const uint8_t* splits;
   RowCut above, below;
   const int32_t* list;
-  float* sums;  // [nonzeros of the outputs][sum_floats]
-  PrefetchLines next_x, next_dy;
+  float* sums;            // [nonzeros of the outputs][sum_floats]
+  PrefetchLines next[2];  // of x and dy
   int outputs;
 };
 

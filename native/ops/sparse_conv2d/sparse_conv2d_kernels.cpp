@@ -68,7 +68,7 @@ void gather(const SparseGatherArgs& args) {
   const float* weights = args.weights;
   const int64_t x_row = args.x_row, y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
   char* y = args.y;
-  PrefetchCursor next(args.next, args.outputs);
+  PrefetchCursor next(args.next, args.next_count, args.outputs);
   for (int o = 0; o < args.outputs; o++) {
     const int32_t begin = args.ends[o], end = args.ends[o + 1];
     const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * o] : begin;
@@ -206,13 +206,12 @@ RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const in
 template <int kHeight, int kWidth, int kStep>
 void wgrad(const SparseWgradArgs& args) {
   float* first_sum = args.sums;
-  PrefetchCursor next_x(args.next_x, args.outputs), next_dy(args.next_dy, args.outputs);
+  PrefetchCursor next(args.next, 2, args.outputs);
   for (int o = 0; o < args.outputs; o++) {
     const int32_t begin = args.ends[o], end = args.ends[o + 1];
     const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * o] : begin;
     const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * o + 1] : end;
-    next_x.step();
-    next_dy.step();
+    next.step();
     // The next output's dy, before its multiply-adds wait for it.
     const char* line = args.dy + (o + 1) * args.dy_channel;
     for (int h = 0; h < kHeight; h++, line += args.dy_row) {

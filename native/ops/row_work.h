@@ -1,0 +1,85 @@
+// Elementwise work that takes turns with the tiles of a convolution's pass, on the thread whose caches hold
+// the rows: what makes the rows that the next tiles read, and what reads those that the last ones wrote. As
+// passes of their own they would send every row to memory and fetch it again.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+
+#include "core/layout.h"
+#include "cpu/threads.h"
+
+namespace rp {
+
+// Over the rows of an activation, cut into items of `step` rows of an image block (fewer at its end),
+// block-major. Items may run in any order and on any thread.
+class RowWork {
+ public:
+  static constexpr int kMostSources = 2;
+
+  // body(begin, end, member) does items [begin, end); it must outlive the work.
+  template <class Body>
+  RowWork(int height, int step, const Body& body)
+      : height_(height),
+        step_(step),
+        body_(&body),
+        call_([](const void* b, int64_t begin, int64_t end, int m) {
+          (*static_cast<const Body*>(b))(begin, end, m);
+        }) {}
+
+  // A tensor of the same height whose rows it reads, worth fetching early.
+  void reads(const float* x, const Layout& layout) { sources_[source_count_++] = {x, layout}; }
+  struct Source {
+    const float* x;
+    Layout layout;
+  };
+  const Source* begin() const { return sources_; }
+  const Source* end() const { return sources_ + source_count_; }
+
+  void run(int64_t begin, int64_t end, int member) const { call_(body_, begin, end, member); }
+  // All of it, as a pass of its own.
+  void run_all(int blocks, ThreadTeam& team) const {
+    team.parallel_range(blocks * per_block(),
+                        [&](int64_t begin, int64_t end, int member) { run(begin, end, member); });
+  }
+
+  int height() const { return height_; }
+  int64_t per_block() const { return (height_ + step_ - 1) / step_; }
+  // Items that lie within the first `rows` rows of a block, and that reach into them.
+  int64_t within(int rows) const { return rows >= height_ ? per_block() : rows / step_; }
+  int64_t reaching(int rows) const { return (std::clamp(rows, 0, height_) + step_ - 1) / step_; }
+
+ private:
+  int height_, step_;
+  Source sources_[kMostSources];
+  int source_count_ = 0;
+  const void* body_;
+  void (*call_)(const void*, int64_t, int64_t, int);
+};
+
+// What runs beside a pass; null: nothing.
+struct ConvCompanions {
+  const RowWork* before = nullptr;  // makes the rows that the pass reads, borders included
+  const RowWork* after = nullptr;   // reads rows that it has written
+};
+
+// How far one thread is with its share of a work's items.
+class RowProgress {
+ public:
+  RowProgress(const RowWork* work, int64_t begin, int64_t end, int member)
+      : work_(work), done_(begin), end_(end), member_(member) {}
+
+  int64_t done() const { return done_; }
+  void advance(int64_t item) {
+    item = std::min(item, end_);
+    if (work_ == nullptr || item <= done_) return;
+    work_->run(done_, item, member_);
+    done_ = item;
+  }
+
+ private:
+  const RowWork* work_;
+  int64_t done_, end_;
+  int member_;
+};
+
+}  // namespace rp
