@@ -93,7 +93,7 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   const int64_t phases = int64_t{s.stride} * s.stride;
   const int64_t sparse =
       weights + mask.nnz * (layouts.has_dgrad ? 16 : 4) + std::min(32 * mask.nnz, images) +
-      12 * int64_t{s.in_channels} * (s.out_channels + 1) * (layouts.has_dgrad ? 1 + phases : 1) +
+      12 * int64_t{s.in_channels} * (s.out_channels + 2) * (layouts.has_dgrad ? 1 + phases : 1) +
       (4 * int64_t{s.out_channels + 1} + 64) * (layouts.has_dgrad ? 1 + phases : 1) + tiles +
       scratch * threads;
   if (!suits_dense(s, mask)) return sparse;

@@ -19,12 +19,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kPassSeconds = 0.4;    // either half of a pass's search ends after this, whatever is left
+constexpr double kPassSeconds = 0.6;    // either half of a pass's search ends after this, whatever is left
 constexpr size_t kCandidates = 24;      // tiles timed at most
-constexpr size_t kFinalists = 3;        // of these, with each memory hint
+constexpr size_t kFinalists = 4;        // of these, with each memory hint
 constexpr int kFinalRounds = 6;         // the slower half leaves after every second
-constexpr size_t kWgradCandidates = 8;  // for each of so many channel blocks that suit forward
-constexpr size_t kChannelBlocks = 3;
+constexpr size_t kWgradCandidates = 8;  // for each of the lists that suit forward best
+constexpr size_t kLists = 2;            // of pairs, and as many of single outputs
 constexpr double kThreadMacs = 0.25e9;  // useful multiply-adds a thread and run: a few milliseconds
 constexpr int kFewestRows = 8;
 constexpr int kFewestBlocks = 4;
@@ -194,19 +194,26 @@ class LayerSearch {
     return entrants.front();
   }
 
-  // Those that begin their channel block's ranking, at most so many.
-  static std::vector<Timed> best_of_blocks(const std::vector<Timed>& ranked, size_t most) {
+  static bool same_list(const TileChoice& a, const TileChoice& b) {
+    return a.channels == b.channels && a.pairs == b.pairs;
+  }
+
+  // Those that begin their list's ranking, at most so many with pairs and without.
+  static std::vector<Timed> best_of_lists(const std::vector<Timed>& ranked, size_t most) {
     std::vector<Timed> best;
+    size_t counts[2] = {0, 0};
     for (const Timed& timed : ranked) {
       const bool known = std::any_of(best.begin(), best.end(), [&](const Timed& other) {
-        return other.choice.channels == timed.choice.channels;
+        return same_list(other.choice, timed.choice);
       });
-      if (!known && best.size() < most) best.push_back(timed);
+      if (known || counts[timed.choice.pairs] == most) continue;
+      counts[timed.choice.pairs]++;
+      best.push_back(timed);
     }
     return best;
   }
 
-  // Wgrad of a sparse layer walks forward's list, so the two share a channel block: chosen for the least sum.
+  // Wgrad of a sparse layer walks forward's list: chosen for the least sum.
   void search_forward_and_wgrad() {
     Clock::time_point begin = Clock::now();
     const Activation x(layouts_.x, blocks_), y(layouts_.y, blocks_);
@@ -236,22 +243,22 @@ class LayerSearch {
       });
     };
     double least = 1e30;
-    int channels = 0;
+    TileChoice best_list;
     std::vector<Timed> wgrads;
     begin = Clock::now();
-    for (const Timed& timed : best_of_blocks(forwards, dense_ ? 1 : kChannelBlocks)) {
+    for (const Timed& timed : best_of_lists(forwards, dense_ ? 1 : kLists)) {
       list = timed.choice;
       const std::vector<Timed> found =
           time_all(candidates(ConvPassKind::wgrad, list.channels), kWgradCandidates, begin, wgrad);
       if (timed.seconds + found.front().seconds < least) {
         least = timed.seconds + found.front().seconds;
-        channels = list.channels;
+        best_list = list;
         wgrads = found;
       }
     }
     if (!dense_) {
       forwards.erase(std::remove_if(forwards.begin(), forwards.end(),
-                                    [&](const Timed& timed) { return timed.choice.channels != channels; }),
+                                    [&](const Timed& timed) { return !same_list(timed.choice, best_list); }),
                      forwards.end());
     }
     set_forward(finals(forwards, true, forward));

@@ -23,7 +23,7 @@ int largest_size(int limit, const Has& has) {
 std::string tile_text(const TileChoice& c) {
   return std::string(c.across_blocks ? "b" : "") + std::to_string(c.height) + "x" + std::to_string(c.width) +
          "/" + std::to_string(c.channels) + (c.stream ? "n" : "") + (c.prefetch ? "p" : "") +
-         (c.by_rows ? "r" : "");
+         (c.by_rows ? "r" : "") + (c.pairs ? "t" : "");
 }
 
 bool parse_tile(const std::string& text, TileChoice* choice) {
@@ -46,6 +46,10 @@ bool parse_tile(const std::string& text, TileChoice* choice) {
   }
   if (*at == 'r' && !c.across_blocks) {
     c.by_rows = true;
+    at++;
+  }
+  if (*at == 't') {
+    c.pairs = true;
     at++;
   }
   if (*at != '\0' || c.height < 1 || c.width < 1 || c.channels < 1) return false;

@@ -129,7 +129,14 @@ class DenseConv final : public ConvLayer {
     });
   }
 
+  static void check_tile(const TileChoice& choice) {
+    if (!choice.pairs) return;
+    fail("[conv] choice \"%s\": expected a tile of the dense kernels, which know no pairs (t).",
+         tile_text(choice).c_str());
+  }
+
   void set_forward(TileChoice choice) {
+    check_tile(choice);
     choice.channels = std::min(choice.channels, shape_.in_channels);
     choices_.forward = choice;
     forward_.cut(choice, has_dense_gather(kernels_, forward_.pass.x_step));
@@ -138,6 +145,7 @@ class DenseConv final : public ConvLayer {
   }
 
   void set_dgrad(TileChoice choice) {
+    check_tile(choice);
     choice.channels = std::min(choice.channels, shape_.out_channels);
     choices_.dgrad = choice;
     dgrad_taps_.clear();
@@ -150,6 +158,7 @@ class DenseConv final : public ConvLayer {
   }
 
   void set_wgrad(const TileChoice& choice) {
+    check_tile(choice);
     choices_.wgrad = choice;
     wgrad_tiling_ = Tiling(forward_.pass.rows, forward_.pass.cols, choice, has_dense_wgrad);
     fetch_x_ = TileFetch(forward_.pass, choice);

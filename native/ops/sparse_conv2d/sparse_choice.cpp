@@ -34,8 +34,10 @@ constexpr int kShapeCount = sizeof kShapes / sizeof *kShapes;
 
 }  // namespace
 
-HasTile has_gather(const SparseConvKernels& kernels, int x_step) {
-  return [&kernels, x_step](int h, int w) { return kernels.gather(h, w, x_step) != nullptr; };
+HasTile has_gather(const SparseConvKernels& kernels, int x_step, bool pairs) {
+  return [&kernels, x_step, pairs](int h, int w) {
+    return kernels.gather(h, w, x_step, pairs ? 2 : 1) != nullptr;
+  };
 }
 
 HasTile has_wgrad(const SparseConvKernels& kernels, int x_step) {
@@ -44,33 +46,44 @@ HasTile has_wgrad(const SparseConvKernels& kernels, int x_step) {
 
 std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const SparseConvKernels& kernels,
                                        int blocks) {
-  const HasTile has = has_gather(kernels, pass.x_step);
   const double per_output = static_cast<double>(nnz) / pass.outputs();
+  // Of the nonzeros of an output, those that the other of its pair keeps too: the mask is random.
+  const double both = per_output * per_output / (pass.inputs() * std::max<double>(1, pass.taps.size()));
   std::vector<TileCandidate> candidates;
-  for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
-    const int lines = lines_of(pass, choice, has_row_kinds(pass));
-    int previous = 0;
-    for (int limit : kBlockLines) {
-      const int channels = even_blocks(pass.inputs(), lines_of_l1(limit) / lines);
-      const int count = (pass.inputs() + channels - 1) / channels;
-      if (channels == previous) continue;
-      previous = channels;
-      choice.channels = channels;
-      choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
-      choice.by_rows = choice.prefetch && rows_fit(pass, choice);
-      choice.stream = beyond_l2(pass.y.block_stride * 4, blocks, 8);
-      const double memory = memory_factor(lines * channels, kMissSpan);
-      const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
-        const int positions = tile.height * tile.width;
-        // A nonzero: positions FMAs and, a pass, the broadcast. A block of an output: its loops, and partial
-        // sums both ways.
-        const int passes = gather_passes(positions, kernels.lanes, kernels.gather_registers);
-        return per_output * (positions_of(pass, choice, tile) * memory + passes * 2.5) +
-               count * (passes * 22.0 + (count > 1 ? 2.0 * positions : positions));
-      });
-      candidates.push_back({choice, cost});
-    }
-  });
+  for (const bool pairs : {false, true}) {
+    const HasTile has = has_gather(kernels, pass.x_step, pairs);
+    for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
+      choice.pairs = pairs;
+      const int lines = lines_of(pass, choice, has_row_kinds(pass));
+      int previous = 0;
+      for (int limit : kBlockLines) {
+        const int channels = even_blocks(pass.inputs(), lines_of_l1(limit) / lines);
+        const int count = (pass.inputs() + channels - 1) / channels;
+        if (channels == previous) continue;
+        previous = channels;
+        choice.channels = channels;
+        choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
+        choice.by_rows = choice.prefetch && rows_fit(pass, choice);
+        choice.stream = beyond_l2(pass.y.block_stride * 4, blocks, 8);
+        const double memory = memory_factor(lines * channels, kMissSpan);
+        const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
+          const int positions = tile.height * tile.width;
+          const double used = positions_of(pass, choice, tile);
+          const double partial = count > 1 ? 2.0 * positions : positions;
+          // A load for two FMAs where both outputs keep the weight.
+          if (pairs) {
+            return both * (used * std::max(1.0, memory / 2) + 0.3) +
+                   (per_output - both) * (used * memory + 1.5) + count * (24.0 + partial);
+          }
+          // A nonzero: positions FMAs and, a pass, the broadcast. A block of an output: its loops, and
+          // partial sums both ways.
+          const int passes = gather_passes(positions, kernels.lanes, kernels.gather_registers);
+          return per_output * (used * memory + passes * 2.5) + count * (passes * 22.0 + partial);
+        });
+        candidates.push_back({choice, cost});
+      }
+    });
+  }
   return ranked(candidates);
 }
 

@@ -9,7 +9,7 @@
 
 namespace rp {
 
-HasTile has_gather(const SparseConvKernels&, int x_step);
+HasTile has_gather(const SparseConvKernels&, int x_step, bool pairs);
 HasTile has_wgrad(const SparseConvKernels&, int x_step);
 
 // Best first. nnz: of the pass. blocks: image blocks of the largest batch.

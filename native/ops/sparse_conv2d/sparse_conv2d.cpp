@@ -79,7 +79,8 @@ class SparseConv final : public ConvLayer {
       for (int64_t o = begin; o < end; o++) {
         const float* from = values + row_starts_[o];
         for (int b = 0; b < list_.blocks; b++)
-          list_.for_each_packed(b, static_cast<int>(o), [&](int32_t j) { stream[j] = *from++; });
+          list_.for_each_packed(b, static_cast<int>(o),
+                                [&](int32_t weight, int32_t) { stream[weight] = *from++; });
       }
     });
   }
@@ -88,7 +89,8 @@ class SparseConv final : public ConvLayer {
   void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
                const ConvSums* sums, const ConvCompanions& beside) const override {
     const float* values = static_cast<const SparseWeights&>(weights).values.data();
-    gather({&forward_, 1, choices_.forward, 1, x, y, blocks, sums, beside}, &list_, values, add, team);
+    gather({&forward_, 1, choices_.forward, list_.together, x, y, blocks, sums, beside}, &list_, values, add,
+           team);
   }
 
   void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add, ThreadTeam& team,
@@ -100,8 +102,8 @@ class SparseConv final : public ConvLayer {
       for (int64_t j = begin; j < end; j++) values[j] = stream[dgrad_index_[j]];
     });
     const int phases = static_cast<int>(dgrad_.size());
-    gather({dgrad_.data(), phases, choices_.dgrad, 1, dy, dx, blocks, nullptr, beside}, dgrad_lists_.data(),
-           values, add, team);
+    gather({dgrad_.data(), phases, choices_.dgrad, together(choices_.dgrad), dy, dx, blocks, nullptr, beside},
+           dgrad_lists_.data(), values, add, team);
   }
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
@@ -136,22 +138,27 @@ class SparseConv final : public ConvLayer {
       args.y_row = place.y_row;
       args.y_col = place.y_col;
       args.y_channel = place.y_channel;
-      args.ends = list.ends_of(place.channel_block) + place.output;
-      args.splits = list.splits_of(place.channel_block) + int64_t{place.output} * 2;
+      const int row = list.row_of(place.output);
+      args.ends = list.ends_of(place.channel_block) + row;
+      args.splits = list.splits_of(place.channel_block) + int64_t{row} * 2;
       const RowCuts cuts = row_cuts(list, pass, run.choice, place.row, place.height);
       args.above = cuts.above;
       args.below = cuts.below;
       args.list = list.list.data();
-      args.weights = values + list.first;
+      args.weights = values + list.first + list.weights_of(place.channel_block, place.output);
       args.partial = place.partial;
       args.next = place.next;
       args.next_count = place.next_count;
       args.sums = place.sums;
       args.outputs = place.outputs;
       args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
-      kernels_.gather(place.height, place.width, pass.x_step)(args);
+      kernels_.gather(place.height, place.width, pass.x_step, list.together)(args);
     });
   }
+
+  static int together(const TileChoice& choice) { return choice.pairs ? 2 : 1; }
+  // Behind the outputs that are walked together with this one.
+  int last_of(int output) const { return std::min(output + list_.together, shape_.out_channels); }
 
   void wgrad_outputs(const WgradRun& run, int begin, int end, int member) const;
   void wgrad_range(const WgradRun& run, int begin, int end, int member) const;
@@ -159,9 +166,8 @@ class SparseConv final : public ConvLayer {
 
   // First output whose row starts at or after this share of the nonzeros.
   int output_of_share(int64_t index, int64_t count) const {
-    return static_cast<int>(
-        std::lower_bound(row_starts_.begin(), row_starts_.end() - 1, nnz_ * index / count) -
-        row_starts_.begin());
+    const auto found = std::lower_bound(row_starts_.begin(), row_starts_.end() - 1, nnz_ * index / count);
+    return static_cast<int>(found - row_starts_.begin()) / list_.together * list_.together;
   }
   // Whether x outweighs the sums that adding up parts of the images costs. By the layer alone.
   bool by_images() const {
@@ -172,8 +178,8 @@ class SparseConv final : public ConvLayer {
   void set_forward(const MaskView& mask, TileChoice choice) {
     choice.channels = std::min(choice.channels, shape_.in_channels);
     choices_.forward = choice;
-    forward_.cut(choice, has_gather(kernels_, forward_.pass.x_step));
-    list_ = forward_list(shape_, mask, forward_.pass, choice.channels, &row_starts_);
+    forward_.cut(choice, has_gather(kernels_, forward_.pass.x_step, choice.pairs));
+    list_ = forward_list(shape_, mask, forward_.pass, choice.channels, together(choice), &row_starts_);
   }
 
   void set_dgrad(const MaskView& mask, TileChoice choice) {
@@ -181,11 +187,11 @@ class SparseConv final : public ConvLayer {
     choices_.dgrad = choice;
     std::vector<const ConvPass*> passes;
     for (GatherPhase& phase : dgrad_) {
-      phase.cut(choice, has_gather(kernels_, 1));
+      phase.cut(choice, has_gather(kernels_, 1, choice.pairs));
       passes.push_back(&phase.pass);
     }
-    dgrad_lists_ =
-        dgrad_lists(shape_, mask, passes, choice.channels, stream_order(list_, nnz_), &dgrad_index_);
+    dgrad_lists_ = dgrad_lists(shape_, mask, passes, choice.channels, together(choice),
+                               stream_order(list_, nnz_), &dgrad_index_);
   }
 
   void set_wgrad(TileChoice choice) {
@@ -201,8 +207,8 @@ class SparseConv final : public ConvLayer {
         Tiling(forward_.pass.rows, forward_.pass.cols, choice, has_wgrad(kernels_, forward_.pass.x_step));
     longest_ = 0;
     for (int b = 0; b < list_.blocks; b++) {
-      for (int o = 0; o < list_.outputs; o++)
-        longest_ = std::max(longest_, list_.ends_of(b)[o + 1] - list_.ends_of(b)[o]);
+      for (int o = 0; o < list_.outputs; o += list_.together)
+        longest_ = std::max(longest_, list_.weights_of(b, last_of(o)) - list_.weights_of(b, o));
     }
     // All images pass over a group of outputs × channels, so a tile streams outputs · positions lines of dy
     // and channels · lines of x, while outputs · channels is bound by the sums held: least when the two are
@@ -283,14 +289,14 @@ void SparseConv::wgrad_share(const WgradRun& run, int64_t share, int64_t shares,
 void SparseConv::wgrad_range(const WgradRun& run, int begin, int end, int member) const {
   while (begin < end) {
     // The sums of any one channel block must fit; beyond that, few enough outputs to balance traffic.
-    int to = begin + 1;
+    int to = last_of(begin);
     const auto fits = [&](int outputs_end) {
       for (int b = 0; b < list_.blocks; b++) {
-        if (list_.ends_of(b)[outputs_end] - list_.ends_of(b)[begin] > sums_capacity()) return false;
+        if (list_.weights_of(b, outputs_end) - list_.weights_of(b, begin) > sums_capacity()) return false;
       }
       return true;
     };
-    while (to < end && to - begin < wgrad_outputs_ && fits(to + 1)) to++;
+    while (to < end && to - begin < wgrad_outputs_ && fits(last_of(to))) to = last_of(to);
     wgrad_outputs(run, begin, to, member);
     begin = to;
   }
@@ -306,7 +312,7 @@ void SparseConv::wgrad_outputs(const WgradRun& run, int begin, int end, int memb
   const bool across = choices_.wgrad.across_blocks;
   const int64_t x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.pass.x_step);
   const int64_t dy_row = 4 * (across ? dy_.block_stride : dy_.row_stride);
-  const auto count = [&](int b) { return list_.ends_of(b)[end] - list_.ends_of(b)[begin]; };
+  const auto count = [&](int b) { return list_.weights_of(b, end) - list_.weights_of(b, begin); };
   const auto x_of = [&](const TileItem& tile) {
     return x + lx.at(tile.block, 0, tile.row * forward_.pass.x_step, tile.col * forward_.pass.x_step);
   };
@@ -334,11 +340,12 @@ void SparseConv::wgrad_outputs(const WgradRun& run, int begin, int end, int memb
       args.below = cuts.below;
       args.outputs = end - begin;
       args.sums = sums;
+      args.together = list_.together;
       for (int b = from; b < to; b++) {
         const int channel = b * list_.channels, outputs = end - begin;
         args.x = reinterpret_cast<const char*>(x_of(tile) + channel * lx.channel_stride);
-        args.ends = list_.ends_of(b) + begin;
-        args.splits = list_.splits_of(b) + int64_t{begin} * 2;
+        args.ends = list_.ends_of(b) + list_.row_of(begin);
+        args.splits = list_.splits_of(b) + int64_t{list_.row_of(begin)} * 2;
         args.next[0] = args.next[1] = {};
         if (fetches && choices_.wgrad.by_rows) {
           const int64_t step = int64_t{tile.in_rows} * (to - from) + b - from;
@@ -358,18 +365,16 @@ void SparseConv::wgrad_outputs(const WgradRun& run, int begin, int end, int memb
     kernels_.reduce(sums, held);
     const float* sum = sums;
     for (int b = from; b < to; b++) {
-      const int32_t first = list_.ends_of(b)[begin];
       for (int o = begin; o < end; o++) {
         float* out = run.dw + cursors[o - begin];
-        const float* at = out;
-        list_.for_each_packed(b, o, [&](int32_t j) {
-          const float value = sum[j - first];
-          *out = run.add ? *out + value : value;
+        list_.for_each_packed(b, o, [&](int32_t, int32_t nth) {
+          *out = run.add ? *out + sum[nth] : sum[nth];
           out++;
         });
-        cursors[o - begin] += static_cast<int32_t>(out - at);
+        const int32_t nonzeros = list_.nonzeros(b, o);
+        cursors[o - begin] += nonzeros;
+        sum += nonzeros;
       }
-      sum += count(b);
     }
     from = to;
   }

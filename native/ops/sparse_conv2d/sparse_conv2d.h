@@ -33,11 +33,11 @@ struct SparseGatherArgs {
   int64_t x_row;  // bytes between the tile's rows
   char* y;        // tile's first position, first of the outputs
   int64_t y_row, y_col, y_channel;
-  const int32_t* ends;        // outputs + 1: nonzeros ends[o] .. ends[o + 1] belong to output o
-  const uint8_t* splits;      // of three row kinds: outputs pairs, from ends[o]
+  const int32_t* ends;        // of the outputs' list rows (sparse_lists.h): row r has ends[r] .. ends[r + 1]
+  const uint8_t* splits;      // of three row kinds: two a row, from ends[r]
   RowCut above, below;        // of the first kind, of the last; none where there is one
   const int32_t* list;        // byte offsets, & kOffsetMask
-  const float* weights;       // in list order
+  const float* weights;       // from the first output on, in list order; two for an entry that a pair shares
   float* partial;             // [outputs][height·width][16]: sums of the channel blocks so far
   const PrefetchLines* next;  // next_count of them
   int next_count;
@@ -56,6 +56,7 @@ struct SparseWgradArgs {
   RowCut above, below;
   const int32_t* list;
   float* sums;            // [nonzeros of the outputs][sum_floats]
+  int together;           // outputs that the list walks together: a row each, or three for two
   PrefetchLines next[2];  // of x and dy
   int outputs;
 };
@@ -68,7 +69,8 @@ struct SparseConvKernels {
   int gather_registers;  // for sums (gather_passes)
   int sum_floats;        // a nonzero's, while images pass: wgrad's sums hold kSumsPadding more in the end
   // Null when there is none. x_step: distance of neighbouring positions in x (any when width is 1).
-  SparseGather (*gather)(int height, int width, int x_step);
+  // together: outputs.
+  SparseGather (*gather)(int height, int width, int x_step, int together);
   SparseWgrad (*wgrad)(int height, int width, int x_step);
   void (*reduce)(float* sums, int64_t count);
   void (*stream_fence)();  // after the last kStreamOut call of a thread

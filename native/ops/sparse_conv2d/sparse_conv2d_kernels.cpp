@@ -20,33 +20,39 @@ constexpr int kLine = 64;     // bytes of one position: sixteen images
 
 // ---- gather
 
-// Nonzeros [j, end), for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom. Offsets are
-// read some nonzeros early: a list read among the loads of x would wait for those before it, and those after
-// it for the list (up to a third slower).
-template <int kWidth, int kStep, int kVectors, int kFrom, int kTo, int kTile>
-RP_INLINE void gather_nonzeros(const int32_t* list, const float* weights, int32_t j, int32_t end,
-                               const char* x, int64_t x_row, Vec (&sum)[kTile]) {
+// The entries of [list, end), for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom. Of
+// several outputs each has a weight, and an input is loaded once for all. Offsets are read some entries
+// early: a list read among the loads of x would wait for those before it, and those after it for the list (up
+// to a third slower).
+template <int kWidth, int kStep, int kVectors, int kOutputs, int kFrom, int kTo, int kTile>
+RP_INLINE void gather_entries(const int32_t* list, const int32_t* end, const float* weights, const char* x,
+                              int64_t x_row, Vec (*sum)[kTile]) {
   constexpr int kAhead = kLanes == 16 ? 4 : 2;  // more pays where one pass takes all images
   static_assert(kAhead <= kListAhead);
   const char* at[kAhead + 1];
 #pragma GCC unroll 4
-  for (int k = 0; k < kAhead; k++) at[k] = x + (list[j + k] & kOffsetMask);
+  for (int k = 0; k < kAhead; k++) at[k] = x + (list[k] & kOffsetMask);
 #pragma GCC unroll 1
-  for (; j < end; j++) {
+  for (; list < end; list++, weights += kOutputs) {
     const char* p = at[0];
-    at[kAhead] = x + (list[j + kAhead] & kOffsetMask);
+    at[kAhead] = x + (list[kAhead] & kOffsetMask);
     RP_OPAQUE(at[kAhead]);
 #pragma GCC unroll 4
     for (int k = 0; k < kAhead; k++) at[k] = at[k + 1];
-    const Vec w = broadcast(weights[j]);
+    Vec w[kOutputs];
+#pragma GCC unroll 2
+    for (int k = 0; k < kOutputs; k++) w[k] = broadcast(weights[k]);
 #pragma GCC unroll 16
     for (int h = kFrom; h < kTo; h++) {
 #pragma GCC unroll 16
       for (int c = 0; c < kWidth; c++) {
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; v++) {
-          Vec& s = sum[(h * kWidth + c) * kVectors + v];
-          s = fmadd(w, load(reinterpret_cast<const float*>(p + c * kStep * kLine) + v * kLanes), s);
+          const int s = (h * kWidth + c) * kVectors + v;
+          Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine) + v * kLanes);
+          if (kOutputs > 1) keep(xv);
+#pragma GCC unroll 2
+          for (int k = 0; k < kOutputs; k++) sum[k][s] = fmadd(w[k], xv, sum[k][s]);
         }
       }
       if (h + 1 < kTo) {
@@ -57,56 +63,88 @@ RP_INLINE void gather_nonzeros(const int32_t* list, const float* weights, int32_
   }
 }
 
-template <int kHeight, int kWidth, int kStep>
+// A list row, whose entries have a weight for each of kOutputs outputs. Gives the weights behind them.
+template <int kHeight, int kWidth, int kStep, int kVectors, int kOutputs, int kTile>
+RP_INLINE const float* gather_row(const SparseGatherArgs& args, int row, const float* weights, const char* x,
+                                  Vec (*sum)[kTile]) {
+  const int32_t begin = args.ends[row], end = args.ends[row + 1];
+  const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * row] : begin;
+  const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * row + 1] : end;
+  const int32_t* list = args.list;
+  const auto weights_at = [&](int32_t j) { return weights + int64_t{j - begin} * kOutputs; };
+  if constexpr (kHeight > 1) {
+    if (args.above == RowCut::edge)
+      gather_entries<kWidth, kStep, kVectors, kOutputs, 1, kHeight>(list + begin, list + above, weights,
+                                                                    x + args.x_row, args.x_row, sum);
+  }
+  gather_entries<kWidth, kStep, kVectors, kOutputs, 0, kHeight>(list + above, list + below, weights_at(above),
+                                                                x, args.x_row, sum);
+  if constexpr (kHeight > 1) {
+    if (args.below == RowCut::edge)
+      gather_entries<kWidth, kStep, kVectors, kOutputs, 0, kHeight - 1>(
+          list + below, list + end, weights_at(below), x, args.x_row, sum);
+  }
+  return weights_at(end);
+}
+
+template <int kHeight, int kWidth, int kStep, int kOutputs>
 void gather(const SparseGatherArgs& args) {
   constexpr int kTile = kHeight * kWidth;
-  constexpr int kVectors = vectors_of_position(kTile, kGatherPositions);
+  constexpr int kVectors = vectors_of_position(kTile * kOutputs, kGatherPositions);
   constexpr int kSums = kTile * kVectors;
+  constexpr int kRows = kOutputs == 1 ? 1 : 3;
   const uint32_t flags = args.flags;
   const bool first = flags & kFirstBlock, last = flags & kLastBlock;
-  const int32_t* list = args.list;
-  const float* weights = args.weights;
-  const int64_t x_row = args.x_row, y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
+  const int64_t y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
   char* y = args.y;
-  PrefetchCursor next(args.next, args.next_count, args.outputs);
-  for (int o = 0; o < args.outputs; o++) {
-    const int32_t begin = args.ends[o], end = args.ends[o + 1];
-    const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * o] : begin;
-    const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * o + 1] : end;
+  const float* weights = args.weights;
+  const int32_t* ends = args.ends;
+  PrefetchCursor next(args.next, args.next_count, (args.outputs + kOutputs - 1) / kOutputs);
+  for (int o = 0, row = 0; o < args.outputs; o += kOutputs, row += kRows) {
+    const int outputs = kOutputs == 1 || o + 1 == args.outputs ? 1 : kOutputs;
     next.step();
-    if (last && (flags & kAddOut) && o + kAddAhead < args.outputs)
-      prefetch_tile<kHeight, kWidth>(y + (o + kAddAhead) * y_channel, y_row, y_col);
-    if (begin == end && !first && !last) continue;
+    if (last && (flags & kAddOut)) {
+      for (int k = o + kAddAhead; k < o + kAddAhead + kOutputs && k < args.outputs; k++)
+        prefetch_tile<kHeight, kWidth>(y + k * y_channel, y_row, y_col);
+    }
+    if (ends[row] == ends[row + kRows] && !first && !last) continue;
+    const float* behind = weights;
     for (int lane = 0; lane < 16; lane += kLanes * kVectors) {
-      float* partial = args.partial + (int64_t{o} * kTile * 16 + lane);
-      const auto partial_of = [&](int s) { return partial + s / kVectors * 16 + s % kVectors * kLanes; };
-      Vec sum[kSums];
-      if (first) {
+      const auto partial_of = [&](int k, int s) {
+        return args.partial + (int64_t{o + k} * kTile * 16 + lane) + s / kVectors * 16 +
+               s % kVectors * kLanes;
+      };
+      Vec sum[kOutputs][kSums];
+#pragma GCC unroll 2
+      for (int k = 0; k < kOutputs; k++) {
+        if (first || k >= outputs) {
 #pragma GCC unroll 32
-        for (int s = 0; s < kSums; s++) sum[s] = zero();
-      } else {
+          for (int s = 0; s < kSums; s++) sum[k][s] = zero();
+        } else {
 #pragma GCC unroll 32
-        for (int s = 0; s < kSums; s++) sum[s] = load(partial_of(s));
+          for (int s = 0; s < kSums; s++) sum[k][s] = load(partial_of(k, s));
+        }
       }
       const char* x = args.x + lane * 4;
-      if constexpr (kHeight > 1) {
-        if (args.above == RowCut::edge)
-          gather_nonzeros<kWidth, kStep, kVectors, 1, kHeight>(list, weights, begin, above, x + x_row, x_row,
-                                                               sum);
+      behind = gather_row<kHeight, kWidth, kStep, kVectors, kOutputs>(args, row, weights, x, sum);
+      if constexpr (kOutputs == 2) {
+        behind = gather_row<kHeight, kWidth, kStep, kVectors, 1>(args, row + 1, behind, x, sum);
+        behind = gather_row<kHeight, kWidth, kStep, kVectors, 1>(args, row + 2, behind, x, sum + 1);
       }
-      gather_nonzeros<kWidth, kStep, kVectors, 0, kHeight>(list, weights, above, below, x, x_row, sum);
-      if constexpr (kHeight > 1) {
-        if (args.below == RowCut::edge)
-          gather_nonzeros<kWidth, kStep, kVectors, 0, kHeight - 1>(list, weights, below, end, x, x_row, sum);
-      }
-      if (!last) {
+#pragma GCC unroll 2
+      for (int k = 0; k < kOutputs; k++) {
+        if (k >= outputs) continue;
+        if (!last) {
 #pragma GCC unroll 32
-        for (int s = 0; s < kSums; s++) store(partial_of(s), sum[s]);
-        continue;
+          for (int s = 0; s < kSums; s++) store(partial_of(k, s), sum[k][s]);
+          continue;
+        }
+        if (args.sums.sums != nullptr) sum_tile<kHeight, kWidth, kVectors>(sum[k], args.sums, o + k, lane);
+        store_tile<kHeight, kWidth, kVectors>(sum[k], y + (o + k) * y_channel + lane * 4, y_row, y_col,
+                                              flags);
       }
-      if (args.sums.sums != nullptr) sum_tile<kHeight, kWidth, kVectors>(sum, args.sums, o, lane);
-      store_tile<kHeight, kWidth, kVectors>(sum, y + o * y_channel + lane * 4, y_row, y_col, flags);
     }
+    weights = behind;
   }
 }
 
@@ -208,16 +246,17 @@ void wgrad(const SparseWgradArgs& args) {
   float* first_sum = args.sums;
   PrefetchCursor next(args.next, 2, args.outputs);
   for (int o = 0; o < args.outputs; o++) {
-    const int32_t begin = args.ends[o], end = args.ends[o + 1];
-    const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * o] : begin;
-    const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * o + 1] : end;
+    // Of a pair: what both outputs keep, then what this one keeps alone.
+    const int rows[2] = {args.together == 1 ? o : o / 2 * 3, o / 2 * 3 + 1 + o % 2};
+    int32_t nonzeros = 0;
+    for (int i = 0; i < args.together; i++) nonzeros += args.ends[rows[i] + 1] - args.ends[rows[i]];
     next.step();
     // The next output's dy, before its multiply-adds wait for it.
     const char* line = args.dy + (o + 1) * args.dy_channel;
     for (int h = 0; h < kHeight; h++, line += args.dy_row) {
       for (int c = 0; c < kWidth; c++) prefetch(line + c * kLine);
     }
-    if (begin == end) continue;
+    if (nonzeros == 0) continue;
     for (int lane = 0; lane < 16; lane += kLanes) {
       Vec dy[kHeight * kWidth];
       const char* row = args.dy + o * args.dy_channel + lane * 4;
@@ -232,20 +271,29 @@ void wgrad(const SparseWgradArgs& args) {
         RP_OPAQUE(row);
       }
       const char* x = args.x + lane * 4;
-      if constexpr (kHeight > 1) {
-        if (args.above == RowCut::edge)
-          wgrad_range<kWidth, kStep, 1, kHeight>(x + args.x_row, args.x_row, dy, args.list, begin, above,
-                                                 first_sum);
-      }
-      wgrad_range<kWidth, kStep, 0, kHeight>(x, args.x_row, dy, args.list, above, below,
-                                             first_sum + int64_t{above - begin} * kSumFloats);
-      if constexpr (kHeight > 1) {
-        if (args.below == RowCut::edge)
-          wgrad_range<kWidth, kStep, 0, kHeight - 1>(x, args.x_row, dy, args.list, below, end,
-                                                     first_sum + int64_t{below - begin} * kSumFloats);
+      float* sums = first_sum;
+#pragma GCC unroll 1
+      for (int i = 0; i < args.together; i++) {
+        const int r = rows[i];
+        const int32_t begin = args.ends[r], end = args.ends[r + 1];
+        const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * r] : begin;
+        const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * r + 1] : end;
+        if constexpr (kHeight > 1) {
+          if (args.above == RowCut::edge)
+            wgrad_range<kWidth, kStep, 1, kHeight>(x + args.x_row, args.x_row, dy, args.list, begin, above,
+                                                   sums);
+        }
+        wgrad_range<kWidth, kStep, 0, kHeight>(x, args.x_row, dy, args.list, above, below,
+                                               sums + int64_t{above - begin} * kSumFloats);
+        if constexpr (kHeight > 1) {
+          if (args.below == RowCut::edge)
+            wgrad_range<kWidth, kStep, 0, kHeight - 1>(x, args.x_row, dy, args.list, below, end,
+                                                       sums + int64_t{below - begin} * kSumFloats);
+        }
+        sums += int64_t{end - begin} * kSumFloats;
       }
     }
-    first_sum += int64_t{end - begin} * kSumFloats;
+    first_sum += int64_t{nonzeros} * kSumFloats;
   }
 }
 
@@ -258,13 +306,16 @@ void fence() { stream_fence(); }
 
 // ---- choice by tile
 
+// Pairs of wide vectors only: narrow ones have no registers to spare.
 template <int kHeight, int kWidth, int kStep>
-SparseGather gather_of() {
-  if constexpr (kHeight * kWidth > kGatherPositions) {
-    return nullptr;
-  } else {
-    return gather<kHeight, kWidth, kStep>;
+SparseGather gather_of(int together) {
+  if constexpr (kHeight * kWidth * 2 <= kGatherPositions && kLanes == 16) {
+    if (together == 2) return gather<kHeight, kWidth, kStep, 2>;
   }
+  if constexpr (kHeight * kWidth <= kGatherPositions) {
+    if (together == 1) return gather<kHeight, kWidth, kStep, 1>;
+  }
+  return nullptr;
 }
 
 template <int kHeight, int kWidth, int kStep>
@@ -276,11 +327,11 @@ SparseWgrad wgrad_of() {
   }
 }
 
-SparseGather find_gather(int height, int width, int x_step) {
-#define TILE(h, w)                                                              \
-  if (height == h && width == w) {                                              \
-    if (w == 1 || x_step == 1) return gather_of<h, w, 1>();                     \
-    return x_step == 2 && w > 1 ? gather_of<h, w, (w > 1 ? 2 : 1)>() : nullptr; \
+SparseGather find_gather(int height, int width, int x_step, int together) {
+#define TILE(h, w)                                                                      \
+  if (height == h && width == w) {                                                      \
+    if (w == 1 || x_step == 1) return gather_of<h, w, 1>(together);                     \
+    return x_step == 2 && w > 1 ? gather_of<h, w, (w > 1 ? 2 : 1)>(together) : nullptr; \
   }
 #include "ops/sparse_conv2d/tiles.inc"
 #undef TILE

@@ -5,6 +5,10 @@
 // map's first (last) row leaves out what reads the zero row above (below) it: on small maps much of all work.
 // Other passes have one kind.
 //
+// Pairs: outputs 2p and 2p + 1 are walked together, in three rows: the nonzeros that both keep, each of whose
+// inputs is loaded once for two weights; those of the first alone; those of the second alone. Otherwise a row
+// is an output.
+//
 // The forward list's order is the "stream order" in which ConvWeights keeps the values; wgrad walks the same
 // list. With one kind, the part of one output in one block is contiguous in packed order too; with three the
 // kinds of its nonzeros tell the way (for_each_packed), so that neither packing nor reducing needs a
@@ -22,37 +26,78 @@ namespace rp {
 struct SparseList {
   int channels = 1;  // input channels a block
   int kinds = 1;
-  int blocks = 0, outputs = 0;
-  std::vector<int32_t> ends;    // [blocks][outputs + 1]
-  std::vector<uint8_t> splits;  // three kinds: [blocks][outputs][2], where the second and the third begin
-  // nnz offsets in bytes, multiples of a line. The two lowest bits of an output's and block's e-th entry hold
-  // the kind of its e-th nonzero in packed order. Behind them stand the kListAhead entries that kernels may
-  // read.
+  int together = 1;  // outputs that are walked together
+  int blocks = 0, outputs = 0, rows = 0;
+  std::vector<int32_t> ends;          // [blocks][rows + 1]
+  std::vector<uint8_t> splits;        // three kinds: [blocks][rows][2], where the second and the third begin
+  std::vector<int32_t> pair_weights;  // pairs: [blocks][pairs + 1], where a pair's weights begin
+  // Offsets in bytes, multiples of a line. The six lowest bits of the e-th entry of an output and block tell
+  // where its e-th nonzero in packed order stands: its kind; of pairs also whether it is the output's own, in
+  // three bits for either output. Behind the entries stand the kListAhead that kernels may read.
   std::vector<int32_t> list;
   int32_t first = 0;  // dgrad: nonzeros of the phases before
 
-  const int32_t* ends_of(int block) const { return ends.data() + int64_t{block} * (outputs + 1); }
+  int row_of(int output) const { return together == 1 ? output : output / 2 * 3; }
+  const int32_t* ends_of(int block) const { return ends.data() + int64_t{block} * (rows + 1); }
   const uint8_t* splits_of(int block) const {
-    return kinds == 1 ? nullptr : splits.data() + int64_t{block} * outputs * 2;
+    return kinds == 1 ? nullptr : splits.data() + int64_t{block} * rows * 2;
   }
-  int32_t nnz() const { return ends.back(); }
+  // Where the weights begin of an output that begins a pair, or of the end.
+  int32_t weights_of(int block, int output) const {
+    if (together == 1) return ends_of(block)[output];
+    return pair_weights[int64_t{block} * (rows / 3 + 1) + (output + 1) / 2];
+  }
+  int32_t nonzeros(int block, int output) const {
+    const int32_t* of_row = ends_of(block) + row_of(output);
+    const int32_t first_row = of_row[1] - of_row[0];
+    return together == 1 ? first_row : first_row + of_row[2 + output % 2] - of_row[1 + output % 2];
+  }
+  int32_t nnz() const { return together == 1 ? ends.back() : pair_weights.back(); }
   bool empty() const { return nnz() == 0; }
   int64_t bytes() const {
-    return 4 * static_cast<int64_t>(ends.capacity() + list.capacity()) +
+    return 4 * static_cast<int64_t>(ends.capacity() + pair_weights.capacity() + list.capacity()) +
            static_cast<int64_t>(splits.capacity());
   }
 
-  // visit(stream index) for one output in one block, in packed order.
+  // visit(place of its weight, place among the output's nonzeros in list order) for each nonzero of one
+  // output in one block, in packed order.
   template <class Visit>
   void for_each_packed(int block, int output, const Visit& visit) const {
-    const int32_t begin = ends_of(block)[output], end = ends_of(block)[output + 1];
-    if (kinds == 1) {
-      for (int32_t j = begin; j < end; j++) visit(j);
+    const int row = row_of(output), second = output % 2;
+    const int32_t* of_row = ends_of(block) + row;
+    const int32_t count = nonzeros(block, output);
+    if (together == 1 && kinds == 1) {
+      for (int32_t e = 0; e < count; e++) visit(of_row[0] + e, e);
       return;
     }
-    const uint8_t* split = splits_of(block) + int64_t{output} * 2;
-    int32_t at[4] = {begin, begin + split[0], begin + split[1], 0};
-    for (int32_t j = begin; j < end; j++) visit(at[list[j] & 3]++);
+    // Next of each kind, in the row that the output begins with, and in that of its own.
+    int32_t at[2][4] = {};
+    const auto begin_kinds = [&](int32_t(&of_kind)[4], int r) {
+      if (kinds == 1) return;
+      of_kind[1] = splits_of(block)[int64_t{r} * 2];
+      of_kind[2] = splits_of(block)[int64_t{r} * 2 + 1];
+    };
+    begin_kinds(at[0], row);
+    if (together == 1) {
+      for (int32_t e = 0; e < count; e++) {
+        const int32_t nth = at[0][list[of_row[0] + e] & 3]++;
+        visit(of_row[0] + nth, nth);
+      }
+      return;
+    }
+    begin_kinds(at[1], row + 1 + second);
+    const int32_t both = of_row[1] - of_row[0], weights = weights_of(block, output - second);
+    const int32_t own_weights = weights + both + of_row[1 + second] - of_row[0];
+    for (int32_t e = 0; e < count; e++) {
+      const int32_t code = list[of_row[0] + e] >> (3 * second);
+      const int own = code >> 2 & 1;
+      const int32_t nth = at[own][code & 3]++;
+      if (own) {
+        visit(own_weights + nth, both + nth);
+      } else {
+        visit(weights + 2 * nth + second, nth);
+      }
+    }
   }
 };
 
@@ -60,11 +105,11 @@ struct SparseList {
 bool has_row_kinds(const ConvPass&);
 
 // row_starts: outputs + 1 positions in packed order.
-SparseList forward_list(const ConvShape&, const MaskView&, const ConvPass&, int channels,
+SparseList forward_list(const ConvShape&, const MaskView&, const ConvPass&, int channels, int together,
                         std::vector<int32_t>* row_starts);
 // One a phase. stream_index: the place in the forward list of each of their nonzeros, phase after phase.
 std::vector<SparseList> dgrad_lists(const ConvShape&, const MaskView&,
-                                    const std::vector<const ConvPass*>& phases, int channels,
+                                    const std::vector<const ConvPass*>& phases, int channels, int together,
                                     const std::vector<int32_t>& stream_order,
                                     std::vector<int32_t>* stream_index);
 // The place in the forward list of each nonzero, in packed order.

@@ -48,6 +48,10 @@ const densities: Record<string, number | null> = { conv2d: null, masked_conv2d: 
 /** How an op is asked for where it is not what the mask gets by itself. */
 const choices: Record<string, { choice: string }> = { masked_conv2d: { choice: 'dense' } };
 
+/** Pairs of outputs; for the sparse kernels of wide vectors. Of strides beyond 2 tiles are one position wide. */
+const inPairs = 'forward=2x2/4npt dgrad=2x2/4nt wgrad=2x2/4p';
+const inNarrowPairs = inPairs.replaceAll('2x2', '4x1');
+
 const available = kernels().filter((kernel) => kernel.available);
 const names = Object.keys(shapes);
 
@@ -159,9 +163,41 @@ for (const kernel of kernels()) {
           const inputs = makeInputs(test, true);
           expectMatches(test, inputs, run(test, inputs, { isa, threads: 2 }), true);
           expectMatches(test, inputs, run(test, inputs, { isa, measure: true }), true);
+          if (isa !== 'avx512') return;
+          expectMatches(test, inputs, run(test, inputs, { isa, threads: 2, choice: inPairs }), true);
         },
       );
     }
+  });
+
+  describe.skipIf(!kernel.available)(`${kernel.name}: two outputs together`, () => {
+    if (isa !== 'avx512') {
+      it('are refused: narrow vectors have no registers to spare', () => {
+        const test: ConvCase = { ...parseShape('4→4 3x3 s1 p1 on 8x8, n 16'), density };
+        expect(() => run(test, makeInputs(test, true), { isa, choice: inPairs })).toThrow(/2x2\/4npt/);
+      });
+      return;
+    }
+
+    it.each(names)('integers are exact, 1 and 3 threads: %s', (name) => {
+      const test: ConvCase = { ...parseShape(name), density };
+      const inputs = makeInputs(test, true);
+      const choice = test.shape.stride > 2 ? inNarrowPairs : inPairs;
+      const one = run(test, inputs, { isa, choice });
+      expect(one.choice).toMatch(/^forward=\dx\d\/\d+npt dgrad=\dx\d\/\d+nt wgrad=\dx\d\/\d+p$/);
+      expectMatches(test, inputs, one, true);
+      expectSameBits(run(test, inputs, { isa, threads: 3, choice }), one);
+    });
+
+    it('share what both keep: a list of fewer entries than nonzeros', () => {
+      const test: ConvCase = { ...parseShape('128→128 3x3 s1 p1 on 8x8, n 16'), density: 0.5 };
+      const inputs = makeInputs(test, true);
+      const pairs = run(test, inputs, { isa, choice: 'forward=2x4/16t dgrad=2x4/16t wgrad=2x4/16' });
+      const single = run(test, inputs, { isa, choice: 'forward=2x4/16 dgrad=2x4/16 wgrad=2x4/16' });
+      expectMatches(test, inputs, pairs, true);
+      // A quarter of either list, four bytes an entry; a little of it goes to the ends of more rows.
+      expect(pairs.indexBytes).toBeLessThan(single.indexBytes - 1.8 * inputs.w.length);
+    });
   });
 }
 
@@ -204,6 +240,13 @@ describe('the dense kernels for a mask', () => {
     const sparser: ConvCase = { ...test, density: 0.5 };
     const inputs = makeInputs(sparser, true);
     expect(() => run(sparser, inputs, { isa: available[0]!.isa, choice })).toThrow(/at least 65 %/);
+  });
+
+  it('know no pairs', () => {
+    const inputs = makeInputs(test, true);
+    expect(() =>
+      run(test, inputs, { isa: available[0]!.isa, choice: choice.replace('1x2/12', '1x2/12t') }),
+    ).toThrow(/1x2\/12t.*no pairs/);
   });
 });
 
