@@ -66,50 +66,126 @@ struct GatherRun {
   bool streams() const { return choice.stream && beside.after == nullptr; }
 };
 
+// The tiles of a run: of one group of image blocks after another, phase by phase.
+class GatherItems {
+ public:
+  explicit GatherItems(const GatherRun& run) : run_(run), groups_(run.phases[0].tiling.groups(run.blocks)) {
+    for (int p = 0; p < run.phase_count; p++) tiles_ += run.phases[p].tiling.tiles();
+  }
+
+  int64_t groups() const { return groups_; }
+  int64_t tiles() const { return tiles_; }  // of one group
+  int64_t count() const { return groups_ * tiles_; }
+  // Gives its phase.
+  int find(int64_t item, TileItem* tile) const {
+    const int64_t group = item / tiles_;
+    int64_t left = item % tiles_;
+    int p = 0;
+    for (; left >= run_.phases[p].tiling.tiles(); p++) left -= run_.phases[p].tiling.tiles();
+    const Tiling& tiling = run_.phases[p].tiling;
+    *tile = tiling.item(group * tiling.tiles() + left, run_.blocks);
+    return p;
+  }
+  // Image blocks before a group, which may be the end.
+  int blocks_before(int64_t group) const {
+    const Tiling& tiling = run_.phases[0].tiling;
+    return group < groups_ ? tiling.item(group * tiling.tiles(), run_.blocks).block : run_.blocks;
+  }
+
+ private:
+  const GatherRun& run_;
+  int64_t groups_, tiles_ = 0;
+};
+
+// One thread's turns of the work beside a run, while it walks whole groups of image blocks: nothing where
+// there is no such work, or where it is done before and after the run instead.
+class GatherTurns {
+ public:
+  GatherTurns() = default;
+  // last_is_made: its last item of the work before has been done.
+  GatherTurns(const GatherRun& run, const GatherItems& items, int begin_block, int end_block,
+              bool last_is_made, int member)
+      : run_(&run), items_(&items) {
+    const auto share = [&](const RowWork* work, int64_t left_out) {
+      if (work == nullptr) return RowProgress();
+      return RowProgress(work, begin_block * work->per_block(), end_block * work->per_block() - left_out,
+                         member);
+    };
+    makes_ = share(run.beside.before, last_is_made);
+    reads_ = share(run.beside.after, 0);
+  }
+
+  // Has the rows made that this tile reads.
+  void before(const TileItem& tile, int phase) {
+    if (const RowWork* work = makes_.work()) {
+      const int row = (tile.row + tile.height - 1) * run_->phases[phase].pass.x_step;
+      const int reach = row + run_->phases[phase].fetch.last_row() + 1;
+      makes_.advance(run_->choice.across_blocks ? (tile.block + tile.height) * work->per_block()
+                                                : tile.block * work->per_block() + work->reaching(reach));
+    }
+  }
+
+  // Has the rows read that are complete with this tile: with the last strip of the last phase.
+  void after(int64_t item, const TileItem& tile, int phase) {
+    const RowWork* work = reads_.work();
+    if (work == nullptr) return;
+    const bool across = run_->choice.across_blocks;
+    if ((item + 1) % items_->tiles() == 0) {
+      reads_.advance((tile.block + (across ? tile.height : 1)) * work->per_block());
+      return;
+    }
+    const ConvPass& pass = run_->phases[phase].pass;
+    if (across || !last_phase(phase) || tile.col + tile.width < pass.cols || tile.in_rows + 1 < tile.of_rows)
+      return;
+    const int complete = (tile.row + tile.height - 1) * pass.y_step + pass.y_row + 1;
+    reads_.advance(tile.block * work->per_block() + work->within(complete));
+  }
+
+  // What no tile reads.
+  void finish() { makes_.finish(); }
+
+  // add(lines) for share `step` of `steps` of what the work will read: with the rows that the next tiles add,
+  // and with those that this row of tiles completes.
+  template <class Add>
+  void fetch_next(RowRange rows, int64_t step, int64_t steps, const Add& add) const {
+    const RowWork* work = makes_.work();
+    if (work == nullptr) return;
+    rows.begin =
+        static_cast<int>(std::max<int64_t>(rows.begin, makes_.done() - rows.block * work->per_block()));
+    for (const RowWork::Source& source : *work) {
+      if (source.x != run_->x)
+        add(lines_of_rows(source.x, source.layout, rows, 0, source.layout.channels, step, steps));
+    }
+  }
+  template <class Add>
+  void fetch_read(const TileItem& tile, int phase, int64_t step, int64_t steps, const Add& add) const {
+    const RowWork* work = reads_.work();
+    if (work == nullptr || !last_phase(phase)) return;
+    const ConvPass& pass = run_->phases[phase].pass;
+    const RowRange rows = {tile.block, tile.row * pass.y_step,
+                           std::min((tile.row + tile.height) * pass.y_step, pass.y.height)};
+    for (const RowWork::Source& source : *work)
+      add(lines_of_rows(source.x, source.layout, rows, 0, source.layout.channels, step, steps));
+  }
+
+ private:
+  bool last_phase(int phase) const { return phase + 1 == run_->phase_count; }
+
+  const GatherRun* run_ = nullptr;
+  const GatherItems* items_ = nullptr;
+  RowProgress makes_, reads_;
+};
+
 template <class Call>
 void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, void (*stream_fence)(),
                 const Call& call) {
   const ConvPass& first = run.phases[0].pass;
   const Layout &lx = first.x, &ly = first.y;
   const int channel_blocks = (first.inputs() + run.choice.channels - 1) / run.choice.channels;
-  const int64_t groups_of_blocks = run.phases[0].tiling.groups(run.blocks);
-  int64_t tiles = 0;  // of all phases, of one group of blocks
-  for (int p = 0; p < run.phase_count; p++) tiles += run.phases[p].tiling.tiles();
-  const int64_t items = groups_of_blocks * tiles;
+  const GatherItems all(run);
+  const int64_t items = all.count();
   const int64_t x_row = 4 * (run.choice.across_blocks ? lx.block_stride : lx.row_stride * first.x_step);
   const int64_t y_row = 4 * (run.choice.across_blocks ? ly.block_stride : ly.row_stride * first.y_step);
-  const auto phase_of = [&](int64_t item, TileItem* tile) {
-    const int64_t group = item / tiles;
-    int64_t left = item % tiles;
-    int p = 0;
-    for (; left >= run.phases[p].tiling.tiles(); p++) left -= run.phases[p].tiling.tiles();
-    *tile = run.phases[p].tiling.item(group * run.phases[p].tiling.tiles() + left, run.blocks);
-    return p;
-  };
-  const auto x_of = [&](const TileItem& tile) {
-    return reinterpret_cast<const char*>(
-        run.x + lx.at(tile.block, 0, tile.row * first.x_step, tile.col * first.x_step));
-  };
-
-  // Items of the work before the pass that this tile reads, and of the work after it that it completes.
-  const auto read_by = [&](const TileItem& tile, int phase) {
-    const RowWork& work = *run.beside.before;
-    if (run.choice.across_blocks) return (tile.block + tile.height) * work.per_block();
-    const int rows = (tile.row + tile.height - 1) * first.x_step + run.phases[phase].fetch.last_row() + 1;
-    return tile.block * work.per_block() + work.reaching(rows);
-  };
-  const auto written = [&](int64_t item, const TileItem& tile, int phase) -> int64_t {
-    const RowWork& work = *run.beside.after;
-    if ((item + 1) % tiles == 0)
-      return (tile.block + (run.choice.across_blocks ? tile.height : 1)) * work.per_block();
-    const ConvPass& pass = run.phases[phase].pass;
-    // The last strip of the last phase completes rows.
-    if (run.choice.across_blocks || phase + 1 < run.phase_count || tile.col + tile.width < pass.cols ||
-        tile.in_rows + 1 < tile.of_rows)
-      return 0;
-    return tile.block * work.per_block() +
-           work.within((tile.row + tile.height - 1) * pass.y_step + pass.y_row + 1);
-  };
 
   // Images of the last block.
   alignas(64) float lanes[kImagesPerBlock];
@@ -121,9 +197,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   int64_t parts = 1;
   while (items * parts < 4 * team.size() && team.size() > 1 && parts * 4 <= groups) parts *= 2;
 
-  const RowWork *before = run.beside.before, *after = run.beside.after;
-  const bool takes_turns = parts == 1 && groups_of_blocks % team.size() == 0;
-  const auto walk = [&](int64_t begin, int64_t end, int member, RowProgress& makes, RowProgress& reads) {
+  const auto walk = [&](int64_t begin, int64_t end, int member, GatherTurns& turns) {
     GatherPlace place;
     place.x_row = x_row;
     place.y_row = y_row;
@@ -133,9 +207,9 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     for (int64_t index = begin; index < end; index++) {
       const int64_t part = index % parts;
       TileItem tile, next;
-      place.phase = phase_of(index / parts, &tile);
+      place.phase = all.find(index / parts, &tile);
       const ConvPass& pass = run.phases[place.phase].pass;
-      if (takes_turns && before != nullptr) makes.advance(read_by(tile, place.phase));
+      turns.before(tile, place.phase);
       place.output = std::min<int>(pass.outputs(), groups * part / parts * run.output_group);
       place.outputs =
           std::min<int>(pass.outputs(), groups * (part + 1) / parts * run.output_group) - place.output;
@@ -152,14 +226,15 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         place.sums.masked_row = masked && run.choice.across_blocks ? tile.height - 1 : 0;
         place.sums.images = last_images;
       }
-      const char* x = x_of(tile);
+      const char* x = reinterpret_cast<const char*>(
+          run.x + lx.at(tile.block, 0, tile.row * first.x_step, tile.col * first.x_step));
       place.y =
           reinterpret_cast<char*>(run.y + ly.at(tile.block, place.output, tile.row * pass.y_step + pass.y_row,
                                                 tile.col * pass.y_step + pass.y_col));
       // The next tile, by rows the first of the next rows.
       const int64_t next_item = index / parts + tile.of_rows - tile.in_rows;
       const bool fetches = run.choice.prefetch && next_item * parts < end;
-      const int next_phase = fetches ? phase_of(next_item, &next) : 0;
+      const int next_phase = fetches ? all.find(next_item, &next) : 0;
       const TileFetch& fetch = run.phases[next_phase].fetch;
       for (int b = 0; b < channel_blocks; b++) {
         const int channel = b * run.choice.channels;
@@ -168,72 +243,51 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         place.last = b == channel_blocks - 1;
         place.x = x + channel * lx.channel_stride * 4;
         place.next_count = 0;
-        const auto fetch_lines = [&](const PrefetchLines& lines) { place.next[place.next_count++] = lines; };
+        const auto add = [&](const PrefetchLines& lines) { place.next[place.next_count++] = lines; };
         if (run.choice.prefetch && run.choice.by_rows) {
-          const int64_t steps = parts * channel_blocks;
-          const int64_t step = tile.in_rows * steps + part * channel_blocks + b,
-                        all_steps = tile.of_rows * steps;
+          const int64_t of_tile = parts * channel_blocks, steps = tile.of_rows * of_tile;
+          const int64_t step = tile.in_rows * of_tile + part * channel_blocks + b;
           if (fetches) {
-            RowRange rows = fetch.rows(next_phase == place.phase ? &tile : nullptr, next);
-            fetch_lines(lines_of_rows(run.x, lx, rows, 0, pass.inputs(), step, all_steps));
-            if (takes_turns && before != nullptr) {
-              rows.begin = std::max<int64_t>(rows.begin, makes.done() - int64_t{rows.block} * lx.height);
-              for (const RowWork::Source& source : *before) {
-                if (source.x != run.x)
-                  fetch_lines(lines_of_rows(source.x, source.layout, rows, 0, source.layout.channels, step,
-                                            all_steps));
-              }
-            }
+            const RowRange rows = fetch.rows(next_phase == place.phase ? &tile : nullptr, next);
+            add(lines_of_rows(run.x, lx, rows, 0, pass.inputs(), step, steps));
+            turns.fetch_next(rows, step, steps, add);
           }
-          if (takes_turns && after != nullptr && place.phase + 1 == run.phase_count) {
-            const RowRange rows = {tile.block, tile.row * pass.y_step,
-                                   std::min((tile.row + tile.height) * pass.y_step, ly.height)};
-            for (const RowWork::Source& source : *after)
-              fetch_lines(
-                  lines_of_rows(source.x, source.layout, rows, 0, source.layout.channels, step, all_steps));
-          }
+          turns.fetch_read(tile, place.phase, step, steps, add);
         } else if (fetches) {
-          fetch_lines(
-              fetch.tile(run.x, next, channel, std::min(run.choice.channels, pass.inputs() - channel)));
+          add(fetch.tile(run.x, next, channel, std::min(run.choice.channels, pass.inputs() - channel)));
         }
         call(place);
       }
-      if (takes_turns && after != nullptr) reads.advance(written(index, tile, place.phase));
+      turns.after(index, tile, place.phase);
     }
     if (run.streams()) stream_fence();
   };
 
+  const RowWork *before = run.beside.before, *after = run.beside.after;
+  const bool takes_turns = (before || after) && parts == 1 && all.groups() % team.size() == 0;
   if (!takes_turns) {
     if (before != nullptr) before->run_all(run.blocks, team);
     team.parallel_range(items * parts, [&](int64_t begin, int64_t end, int member) {
-      RowProgress none(nullptr, 0, 0, member);
-      walk(begin, end, member, none, none);
+      GatherTurns none;
+      walk(begin, end, member, none);
     });
     if (after != nullptr) after->run_all(run.blocks, team);
     return;
   }
-  const auto blocks_before = [&](int64_t group) {
-    return group < groups_of_blocks
-               ? run.phases[0].tiling.item(group * run.phases[0].tiling.tiles(), run.blocks).block
-               : run.blocks;
-  };
-  const int64_t per_member = groups_of_blocks / team.size();
-  // A thread's last row clears the border that the next thread's first tile reads: it goes first.
-  if (before != nullptr && team.size() > 1) {
+  const int64_t of_member = all.groups() / team.size();
+  // A thread's last row clears the border that the next thread's first tile reads: it is made first.
+  const bool neighbours = before != nullptr && team.size() > 1;
+  if (neighbours) {
     team.parallel([&](int member) {
-      const int64_t end = blocks_before((member + 1) * per_member) * before->per_block();
+      const int64_t end = all.blocks_before((member + 1) * of_member) * before->per_block();
       before->run(end - 1, end, member);
     });
   }
   team.parallel([&](int member) {
-    const int64_t first_block = blocks_before(member * per_member),
-                  end_block = blocks_before((member + 1) * per_member);
-    RowProgress makes(before, before ? first_block * before->per_block() : 0,
-                      before ? end_block * before->per_block() - (team.size() > 1) : 0, member);
-    RowProgress reads(after, after ? first_block * after->per_block() : 0,
-                      after ? end_block * after->per_block() : 0, member);
-    walk(member * per_member * tiles, (member + 1) * per_member * tiles, member, makes, reads);
-    if (before != nullptr) makes.advance(end_block * before->per_block());
+    const int64_t begin = member * of_member, end = begin + of_member;
+    GatherTurns turns(run, all, all.blocks_before(begin), all.blocks_before(end), neighbours, member);
+    walk(begin * all.tiles(), end * all.tiles(), member, turns);
+    turns.finish();
   });
 }
 

@@ -42,7 +42,6 @@ class RowWork {
                         [&](int64_t begin, int64_t end, int member) { run(begin, end, member); });
   }
 
-  int height() const { return height_; }
   int64_t per_block() const { return (height_ + step_ - 1) / step_; }
   // Items that lie within the first `rows` rows of a block, and that reach into them.
   int64_t within(int rows) const { return rows >= height_ ? per_block() : rows / step_; }
@@ -65,21 +64,24 @@ struct ConvCompanions {
 // How far one thread is with its share of a work's items.
 class RowProgress {
  public:
+  RowProgress() = default;
   RowProgress(const RowWork* work, int64_t begin, int64_t end, int member)
       : work_(work), done_(begin), end_(end), member_(member) {}
 
+  const RowWork* work() const { return work_; }  // null: none
   int64_t done() const { return done_; }
   void advance(int64_t item) {
     item = std::min(item, end_);
-    if (work_ == nullptr || item <= done_) return;
+    if (item <= done_) return;
     work_->run(done_, item, member_);
     done_ = item;
   }
+  void finish() { advance(end_); }
 
  private:
-  const RowWork* work_;
-  int64_t done_, end_;
-  int member_;
+  const RowWork* work_ = nullptr;
+  int64_t done_ = 0, end_ = 0;
+  int member_ = 0;
 };
 
 }  // namespace rp
