@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "cpu/threads.h"
 #include "ops/conv2d/dense_choice.h"
@@ -281,11 +282,18 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
           const int first = group_begin(g, pass.outputs()), size = group_begin(g + 1, pass.outputs()) - first;
           const float* from = values + first * output_stride + b * int64_t{taps.channels()} * input_stride;
           float* out = to + taps.weights_begin(b) + first * taps.k_count(b);
-          for (const PassTap& tap : pass.taps) {
-            const float* value = from + tap.index;
-            for (int c = 0; c < channels; c++, value += input_stride) {
-              for (int o = 0; o < size; o++) *out++ = value[o * output_stride];
+          const auto pack_group = [&](auto outputs) {
+            for (const PassTap& tap : pass.taps) {
+              const float* value = from + tap.index;
+              for (int c = 0; c < channels; c++, value += input_stride) {
+                for (int o = 0; o < outputs; o++) *out++ = value[o * output_stride];
+              }
             }
+          };
+          if (size == kOutputGroup) {
+            pack_group(std::integral_constant<int, kOutputGroup>());
+          } else {
+            pack_group(size);
           }
         }
       }

@@ -73,16 +73,25 @@ class SparseConv final : public ConvLayer {
 
   std::unique_ptr<ConvWeights> make_weights() const override { return std::make_unique<SparseWeights>(nnz_); }
 
+  // Some outputs at a time, block by block: their part of a block stands together in the list and the stream.
   void pack(const float* values, ConvWeights& weights, ThreadTeam& team) const override {
+    constexpr int kOutputs = 64;
     float* stream = static_cast<SparseWeights&>(weights).values.data();
-    team.parallel_range(shape_.out_channels, [&](int64_t begin, int64_t end, int) {
-      for (int64_t o = begin; o < end; o++) {
-        const float* from = values + row_starts_[o];
-        for (int b = 0; b < list_.blocks; b++)
-          list_.for_each_packed(b, static_cast<int>(o),
-                                [&](int32_t weight, int32_t) { stream[weight] = *from++; });
-      }
-    });
+    team.parallel_range(
+        (shape_.out_channels + kOutputs - 1) / kOutputs, [&](int64_t begin, int64_t end, int) {
+          for (int64_t i = begin; i < end; i++) {
+            const int first = static_cast<int>(i) * kOutputs;
+            const int count = std::min(kOutputs, shape_.out_channels - first);
+            const float* from[kOutputs];
+            for (int o = 0; o < count; o++) from[o] = values + row_starts_[first + o];
+            for (int b = 0; b < list_.blocks; b++) {
+              for (int o = 0; o < count; o++) {
+                list_.for_each_packed(b, first + o,
+                                      [&](int32_t weight, int32_t) { stream[weight] = *from[o]++; });
+              }
+            }
+          }
+        });
   }
 
   int64_t sum_rows(int blocks) const override { return forward_.tiling.items(blocks); }
@@ -156,6 +165,9 @@ class SparseConv final : public ConvLayer {
     });
   }
 
+  int channels_of(const TileChoice& choice, int inputs) const {
+    return std::min({choice.channels, inputs, most_channels(shape_.kernel_h * shape_.kernel_w)});
+  }
   static int together(const TileChoice& choice) { return choice.pairs ? 2 : 1; }
   // Behind the outputs that are walked together with this one.
   int last_of(int output) const { return std::min(output + list_.together, shape_.out_channels); }
@@ -176,14 +188,14 @@ class SparseConv final : public ConvLayer {
   }
 
   void set_forward(const MaskView& mask, TileChoice choice) {
-    choice.channels = std::min(choice.channels, shape_.in_channels);
+    choice.channels = channels_of(choice, shape_.in_channels);
     choices_.forward = choice;
     forward_.cut(choice, has_gather(kernels_, forward_.pass.x_step, choice.pairs));
     list_ = forward_list(shape_, mask, forward_.pass, choice.channels, together(choice), &row_starts_);
   }
 
   void set_dgrad(const MaskView& mask, TileChoice choice) {
-    choice.channels = std::min(choice.channels, shape_.out_channels);
+    choice.channels = channels_of(choice, shape_.out_channels);
     choices_.dgrad = choice;
     std::vector<const ConvPass*> passes;
     for (GatherPhase& phase : dgrad_) {
@@ -195,7 +207,7 @@ class SparseConv final : public ConvLayer {
   }
 
   void set_wgrad(TileChoice choice) {
-    choice.channels = std::min(choice.channels, shape_.in_channels);
+    choice.channels = channels_of(choice, shape_.in_channels);
     if (choice.channels != list_.channels) {
       fail("[conv] choice \"wgrad=%s\": expected forward's channel block, %d.", tile_text(choice).c_str(),
            list_.channels);

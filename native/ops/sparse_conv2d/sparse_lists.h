@@ -23,6 +23,10 @@
 
 namespace rp {
 
+// Nonzeros of one output in one block are fewer than two to this power.
+constexpr int kPlaceBits = 21;
+inline int most_channels(int taps) { return ((1 << kPlaceBits) - 1) / (taps > 0 ? taps : 1); }
+
 struct SparseList {
   int channels = 1;  // input channels a block
   int kinds = 1;
@@ -70,33 +74,37 @@ struct SparseList {
       for (int32_t e = 0; e < count; e++) visit(of_row[0] + e, e);
       return;
     }
-    // Next of each kind, in the row that the output begins with, and in that of its own.
-    int32_t at[2][4] = {};
-    const auto begin_kinds = [&](int32_t(&of_kind)[4], int r) {
-      if (kinds == 1) return;
-      of_kind[1] = splits_of(block)[int64_t{r} * 2];
-      of_kind[2] = splits_of(block)[int64_t{r} * 2 + 1];
+    // Next of each kind, in the row that the output begins with, and in that of its own: in fields of a
+    // register, as every step waits for the one before.
+    const auto splits_begin = [&](int r) -> uint64_t {
+      if (kinds == 1) return 0;
+      const uint8_t* split = splits_of(block) + int64_t{r} * 2;
+      return uint64_t{split[0]} << kPlaceBits | uint64_t{split[1]} << 2 * kPlaceBits;
     };
-    begin_kinds(at[0], row);
+    uint64_t next = splits_begin(row), next_own = together == 1 ? 0 : splits_begin(row + 1 + second);
+    constexpr uint64_t kPlace = (1 << kPlaceBits) - 1;
+    const int32_t* codes = list.data() + of_row[0];
     if (together == 1) {
       for (int32_t e = 0; e < count; e++) {
-        const int32_t nth = at[0][list[of_row[0] + e] & 3]++;
+        const int field = (codes[e] & 3) * kPlaceBits;
+        const int32_t nth = next >> field & kPlace;
+        next += uint64_t{1} << field;
         visit(of_row[0] + nth, nth);
       }
       return;
     }
-    begin_kinds(at[1], row + 1 + second);
     const int32_t both = of_row[1] - of_row[0], weights = weights_of(block, output - second);
     const int32_t own_weights = weights + both + of_row[1 + second] - of_row[0];
+    // Without branches: whether a nonzero is shared cannot be predicted.
     for (int32_t e = 0; e < count; e++) {
-      const int32_t code = list[of_row[0] + e] >> (3 * second);
-      const int own = code >> 2 & 1;
-      const int32_t nth = at[own][code & 3]++;
-      if (own) {
-        visit(own_weights + nth, both + nth);
-      } else {
-        visit(weights + 2 * nth + second, nth);
-      }
+      const int32_t code = codes[e] >> (3 * second);
+      const int field = (code & 3) * kPlaceBits;
+      const int32_t own = -(code >> 2 & 1);  // all bits, or none
+      const uint64_t own_bits = static_cast<uint64_t>(int64_t{own}), one = uint64_t{1} << field;
+      const int32_t nth = ((next & ~own_bits) | (next_own & own_bits)) >> field & kPlace;
+      next += one & ~own_bits;
+      next_own += one & own_bits;
+      visit(((weights + 2 * nth + second) & ~own) | ((own_weights + nth) & own), nth + (both & own));
     }
   }
 };
