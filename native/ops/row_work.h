@@ -16,14 +16,15 @@ class RowWork {
  public:
   static constexpr int kMostSources = 2;
 
-  // body(begin, end, member) does items [begin, end); it must outlive the work.
+  // body(begin, end, member, alone) does items [begin, end); it must outlive the work. alone: as a pass of
+  // its own, so that nobody reads the rows soon.
   template <class Body>
   RowWork(int height, int step, const Body& body)
       : height_(height),
         step_(step),
         body_(&body),
-        call_([](const void* b, int64_t begin, int64_t end, int m) {
-          (*static_cast<const Body*>(b))(begin, end, m);
+        call_([](const void* b, int64_t begin, int64_t end, int member, bool alone) {
+          (*static_cast<const Body*>(b))(begin, end, member, alone);
         }) {}
 
   // A tensor of the same height whose rows it reads, worth fetching early.
@@ -35,11 +36,12 @@ class RowWork {
   const Source* begin() const { return sources_; }
   const Source* end() const { return sources_ + source_count_; }
 
-  void run(int64_t begin, int64_t end, int member) const { call_(body_, begin, end, member); }
+  void run(int64_t begin, int64_t end, int member) const { call_(body_, begin, end, member, false); }
   // All of it, as a pass of its own.
   void run_all(int blocks, ThreadTeam& team) const {
-    team.parallel_range(blocks * per_block(),
-                        [&](int64_t begin, int64_t end, int member) { run(begin, end, member); });
+    team.parallel_range(blocks * per_block(), [&](int64_t begin, int64_t end, int member) {
+      call_(body_, begin, end, member, true);
+    });
   }
 
   int64_t per_block() const { return (height_ + step_ - 1) / step_; }
@@ -52,7 +54,7 @@ class RowWork {
   Source sources_[kMostSources];
   int source_count_ = 0;
   const void* body_;
-  void (*call_)(const void*, int64_t, int64_t, int);
+  void (*call_)(const void*, int64_t, int64_t, int, bool);
 };
 
 // What runs beside a pass; null: nothing.

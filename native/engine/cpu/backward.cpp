@@ -74,10 +74,10 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
     writing = write_args(*maker, program_->backward_steps[backward.makes_dy], maker->last_batch_norm());
   if (reader) summing = sums_args(*reader);
   double write_time = 0, sum_time = 0;
-  const auto write =
-      timed([&](int64_t begin, int64_t end) { batch_norm_.apply(writing, begin, end); }, &write_time);
+  const auto write = timed(
+      [&](int64_t begin, int64_t end, bool alone) { apply_rows(writing, begin, end, alone); }, &write_time);
   const auto sum =
-      timed([&](int64_t begin, int64_t end) { combine_.backward(summing, begin, end); }, &sum_time);
+      timed([&](int64_t begin, int64_t end, bool) { combine_.backward(summing, begin, end); }, &sum_time);
   RowWork before(writing.dx_layout.height, 1, write);
   before.reads(writing.g, writing.g_layout);
   before.reads(writing.term.x, writing.term.layout);
@@ -247,8 +247,16 @@ void Session::combine_writes(const Step& step, const BackwardStep& backward) {
     OpTimer timer(profile_, OpKind::batch_norm_dgrad, plan_.graph.batch_norms[term.batch_norm].name);
     const BatchNormApplyArgs args = write_args(step, backward, t);
     team_.parallel_range(rows(args.dx_layout),
-                         [&](int64_t begin, int64_t end, int) { batch_norm_.apply(args, begin, end); });
+                         [&](int64_t begin, int64_t end, int) { apply_rows(args, begin, end, true); });
   }
+}
+
+void Session::apply_rows(const BatchNormApplyArgs& args, int64_t begin, int64_t end, bool alone) const {
+  if (!alone || args.add || args.dx == args.g || !streams(args.dx_layout))
+    return batch_norm_.apply(args, begin, end);
+  BatchNormApplyArgs streamed = args;
+  streamed.stream = true;
+  batch_norm_.apply(streamed, begin, end);
 }
 
 void Session::copy_gradient(const float* g, const Layout& from, float* to, const Layout& to_layout,

@@ -101,8 +101,8 @@ void Session::conv_forward(const Step& step, const Step* maker, const CombineArg
   float* y = value(step.output);
   {
     double spent = 0;
-    const auto make =
-        timed([&](int64_t begin, int64_t end) { combine_.forward(making, begin, end); }, &spent);
+    const auto make = timed(
+        [&](int64_t begin, int64_t end, bool alone) { combine_rows(making, begin, end, alone); }, &spent);
     RowWork work(making.z_layout.height, 1, make);
     for (int t = 0; maker && t < making.term_count; t++)
       work.reads(making.terms[t].x, making.terms[t].layout);
@@ -195,7 +195,15 @@ void Session::run_combine(const CombineArgs& wanted) {
   CombineArgs args = wanted;
   args.n = n_;
   team_.parallel_range(rows(args.z_layout),
-                       [&](int64_t begin, int64_t end, int) { combine_.forward(args, begin, end); });
+                       [&](int64_t begin, int64_t end, int) { combine_rows(args, begin, end, true); });
+}
+
+void Session::combine_rows(const CombineArgs& args, int64_t begin, int64_t end, bool alone) const {
+  const bool in_place = args.z == args.terms[0].x || (args.term_count > 1 && args.z == args.terms[1].x);
+  if (!alone || in_place || !streams(args.z_layout)) return combine_.forward(args, begin, end);
+  CombineArgs streamed = args;
+  streamed.stream = true;
+  combine_.forward(streamed, begin, end);
 }
 
 // Biased variance normalises, the unbiased one runs (SPEC 1.6).

@@ -94,12 +94,16 @@ class Session final : public StepEngine {
   void running_statistics(const BatchNormSpec&, BatchNormState&);
   CombineTerm term_of(const Term&) const;
   void run_combine(const CombineArgs&);
-  // body(begin, end), where it runs beside a convolution: adds up what this thread spends on it.
+  // Whether a pass writes a new tensor past the caches: it would not stay there until the next op reads it.
+  bool streams(const Layout& l) const { return l.floats(n_) * 4 > (int64_t{32} << 20); }
+  void combine_rows(const CombineArgs&, int64_t begin, int64_t end, bool alone) const;
+  void apply_rows(const BatchNormApplyArgs&, int64_t begin, int64_t end, bool alone) const;
+  // body(begin, end, alone), where it runs beside a convolution: adds up what this thread spends on it.
   template <class Body>
   auto timed(const Body& body, double* spent) const {
-    return [this, body, spent](int64_t begin, int64_t end, int member) {
+    return [this, body, spent](int64_t begin, int64_t end, int member, bool alone) {
       const double start = member == 0 ? profile_.clock() : 0;
-      body(begin, end);
+      body(begin, end, alone);
       if (member == 0) *spent += profile_.clock() - start;
     };
   }

@@ -22,6 +22,14 @@ RP_INLINE void clear(float* p, int64_t floats) {
   for (int64_t i = 0; i < floats; i += kLanes) store(p + i, nothing);
 }
 
+RP_INLINE void put(float* p, Vec v, bool streams) {
+  if (streams) {
+    stream(p, v);
+  } else {
+    store(p, v);
+  }
+}
+
 // The border columns after one channel's row.
 RP_INLINE void clear_columns(float* row, const Layout& l, int64_t c) {
   if (l.border == 0) return;

@@ -30,6 +30,7 @@ struct BatchNormApplyArgs {
   const float* k2 = nullptr;
   const float* k3 = nullptr;
   bool add = false;     // dx += instead of =
+  bool stream = false;  // dx with non-temporal stores
   float* dx = nullptr;  // may be g
   Layout dx_layout;
   int n = 0;

@@ -93,13 +93,14 @@ void apply_rows(const BatchNormApplyArgs& args, int64_t row_begin, int64_t row_e
         if (relu_mask) gradient = select(greater(affine(v, a), zero()), gradient, zero());
         Vec d = fmadd(k1, gradient, fmadd(k2, v - mean, k3));
         if (add) d = load(dx + i) + d;
-        store(dx + i, d);
+        put(dx + i, d, args.stream);
       }
       clear_columns(dx_row, l, c);
     }
     clear_around_row(args.dx, l, b, h);
     clear_padding_images(args.dx, l, b, h, args.n);
   }
+  if (args.stream) stream_fence();
 }
 
 void apply(const BatchNormApplyArgs& args, int64_t row_begin, int64_t row_end) {

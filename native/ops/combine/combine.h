@@ -27,7 +27,8 @@ struct CombineArgs {
   bool relu = false;
   float* z = nullptr;  // may be a term's x, where the layouts agree
   Layout z_layout;
-  int n = 0;  // images
+  bool stream = false;  // with non-temporal stores
+  int n = 0;            // images
 };
 
 // Backward, first pass: g = dz where the ReLU passed (all of dz without one), and the sums that batch norm's

@@ -38,13 +38,14 @@ void forward_rows(const CombineArgs& args, int64_t row_begin, int64_t row_end) {
         Vec v = term_value<k0>(x0 + i, a0);
         if (k1 != kNone) v = v + term_value<k1>(x1 + i, a1);
         if (relu) v = max(zero(), v);
-        store(z + i, v);
+        put(z + i, v, args.stream);
       }
       clear_columns(out_row, zl, c);
     }
     clear_around_row(args.z, zl, b, h);
     clear_padding_images(args.z, zl, b, h, args.n);
   }
+  if (args.stream) stream_fence();
 }
 
 template <Kind k0, Kind k1>
