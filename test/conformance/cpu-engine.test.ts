@@ -232,8 +232,11 @@ test('large activations equal the reference on every instruction set', async () 
     process.env.RP_CPU_ISA = isa;
     const got = await gradientOf('cpu');
     expect(relative(got.loss, expected.loss, 1)).toBeLessThan(1e-5);
-    // Float32 sums of 70,000 terms, ten times as many as elsewhere in this file; a line that a store lost is far more.
-    expectClose(got.gradient, expected.gradient, 1e-4, [...graph.params], 1);
+    // But for the convolutions' weights, whose sums of 70,000 terms cancel: conv.test.ts bounds those by their magnitude.
+    const compared = graph.params.flatMap(({ kind }, i) => (kind === 'conv' ? [] : [i]));
+    const of = (gradient: Values[]) => compared.map((i) => gradient[i]!);
+    const names = compared.map((i) => graph.params[i]!);
+    expectClose(of(got.gradient), of(expected.gradient), 2e-5, names, 1);
   }
 });
 
