@@ -40,7 +40,6 @@ class TileFetch {
 
   int last_row() const { return last_row_; }  // that taps reach from a position
 
-  const Layout& layout() const { return layout_; }
   int64_t bytes() const { return 4 * static_cast<int64_t>(offsets_.capacity()); }
 
  private:

@@ -52,7 +52,8 @@ export function profileText(profile: TrainProfile): string {
       ],
       ...layers.map(layerRow),
     ]),
-    'GFLOP/s of kept weights only; times are means over the middle half of the steps.\n',
+    'GFLOP/s of kept weights only; times are means over the middle half of the steps.',
+    'Of an op that takes turns with a convolution, the time of the first thread.\n',
   ].join('\n');
 }
 

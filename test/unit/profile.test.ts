@@ -192,6 +192,7 @@ it('the tables show every kind, the rest, and every layer', () => {
     'fc.weight 10x4 1.000 - - - - - - 0.0%',
     '',
     'GFLOP/s of kept weights only; times are means over the middle half of the steps.',
+    'Of an op that takes turns with a convolution, the time of the first thread.',
     '',
   ]);
   const { ratio: _, density: __, ...dense } = { ...about, ...summary };

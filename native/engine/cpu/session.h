@@ -96,6 +96,7 @@ class Session final : public StepEngine {
   void run_combine(const CombineArgs&);
   // Whether a pass writes a new tensor past the caches: it would not stay there until the next op reads it.
   bool streams(const Layout& l) const { return l.floats(n_) * 4 > (int64_t{32} << 20); }
+  // Rows of a pass of its own, or of one that takes turns with a convolution (ops/row_work.h).
   void combine_rows(const CombineArgs&, int64_t begin, int64_t end, bool alone) const;
   void apply_rows(const BatchNormApplyArgs&, int64_t begin, int64_t end, bool alone) const;
   // body(begin, end, alone), where it runs beside a convolution: adds up what this thread spends on it.

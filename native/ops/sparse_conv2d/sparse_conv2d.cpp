@@ -77,21 +77,22 @@ class SparseConv final : public ConvLayer {
   void pack(const float* values, ConvWeights& weights, ThreadTeam& team) const override {
     constexpr int kOutputs = 64;
     float* stream = static_cast<SparseWeights&>(weights).values.data();
-    team.parallel_range(
-        (shape_.out_channels + kOutputs - 1) / kOutputs, [&](int64_t begin, int64_t end, int) {
-          for (int64_t i = begin; i < end; i++) {
-            const int first = static_cast<int>(i) * kOutputs;
-            const int count = std::min(kOutputs, shape_.out_channels - first);
-            const float* from[kOutputs];
-            for (int o = 0; o < count; o++) from[o] = values + row_starts_[first + o];
-            for (int b = 0; b < list_.blocks; b++) {
-              for (int o = 0; o < count; o++) {
-                list_.for_each_packed(b, first + o,
-                                      [&](int32_t weight, int32_t) { stream[weight] = *from[o]++; });
-              }
-            }
+    team.parallel_range((shape_.out_channels + kOutputs - 1) / kOutputs, [&](int64_t begin, int64_t end,
+                                                                             int) {
+      for (int64_t i = begin; i < end; i++) {
+        const int first = static_cast<int>(i) * kOutputs;
+        const int count = std::min(kOutputs, shape_.out_channels - first);
+        const float* from[kOutputs];
+        for (int o = 0; o < count; o++) from[o] = values + row_starts_[first + o];
+        for (int b = 0; b < list_.blocks; b++) {
+          for (int o = 0; o < count; o++) {
+            const float* value = from[o];
+            list_.for_each_packed(b, first + o, [&](int32_t weight, int32_t) { stream[weight] = *value++; });
+            from[o] = value;
           }
-        });
+        }
+      }
+    });
   }
 
   int64_t sum_rows(int blocks) const override { return forward_.tiling.items(blocks); }
