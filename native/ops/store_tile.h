@@ -14,44 +14,49 @@ constexpr int vectors_of_position(int positions, int registers) {
 // Fetches lines in `steps` shares of equal size, one group of runs after another.
 class PrefetchCursor {
  public:
-  PrefetchCursor(const PrefetchLines* groups, int count, int steps) : next_(groups), last_(groups + count) {
-    for (const PrefetchLines* group = next_; group < last_; group++) left_ += group->count;
-    if (left_ == 0) return;
+  PrefetchCursor(const PrefetchLines* groups, int count, int steps) : next_(groups) {
+    for (int i = 0; i < count; i++) left_ += groups[i].count;
     share_ = (left_ + steps - 1) / steps;
-    begin_group();
   }
 
   void step() {
     int now = share_ < left_ ? share_ : left_;
     left_ -= now;
-    for (; now > 0; now--) {
-      if (in_group_ == 0) begin_group();
-      prefetch_l2(run_ + (offsets_ != nullptr ? offsets_[at_] : at_ * 64));
-      in_group_--;
-      if (++at_ == per_run_) {
-        at_ = 0;
-        run_ += stride_;
+    while (now > 0) {
+      if (in_run_ == 0) next_run();
+      int lines = now < in_run_ ? now : in_run_;
+      now -= lines;
+      in_run_ -= lines;
+      if (offsets_ != nullptr) {
+        for (; lines > 0; lines--) prefetch_l2(run_ + *offsets_++);
+      } else {
+        for (; lines > 0; lines--, at_ += 64) prefetch_l2(at_);
       }
     }
   }
 
  private:
-  void begin_group() {
-    while (next_ < last_ && next_->count == 0) next_++;
-    const PrefetchLines& lines = *next_++;
-    offsets_ = lines.offsets;
-    per_run_ = lines.per_run;
-    stride_ = lines.run_stride;
-    in_group_ = lines.count;
-    run_ = lines.base + lines.first / per_run_ * stride_;
-    at_ = lines.first % per_run_;
+  void next_run() {
+    int first = 0;
+    if (in_group_ > 0) {
+      run_ += lines_->run_stride;
+    } else {
+      while (next_->count == 0) next_++;
+      lines_ = next_++;
+      in_group_ = lines_->count;
+      run_ = lines_->base + lines_->first / lines_->per_run * lines_->run_stride;
+      first = lines_->first % lines_->per_run;
+    }
+    in_run_ = lines_->per_run - first < in_group_ ? lines_->per_run - first : in_group_;
+    in_group_ -= in_run_;
+    offsets_ = lines_->offsets != nullptr ? lines_->offsets + first : nullptr;
+    at_ = run_ + first * 64;
   }
 
-  const PrefetchLines *next_, *last_;
-  const char* run_ = nullptr;
+  const PrefetchLines *next_, *lines_ = nullptr;  // the group to come, the one at hand
+  const char *run_ = nullptr, *at_ = nullptr;
   const int32_t* offsets_ = nullptr;
-  int per_run_ = 0, at_ = 0, in_group_ = 0;
-  int64_t stride_ = 0;
+  int in_run_ = 0, in_group_ = 0;  // lines left in the run at hand; in the runs of its group behind it
   int left_ = 0, share_ = 0;
 };
 

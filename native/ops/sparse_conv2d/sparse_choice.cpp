@@ -41,7 +41,7 @@ HasTile has_gather(const SparseConvKernels& kernels, int x_step, bool pairs) {
 }
 
 HasTile has_wgrad(const SparseConvKernels& kernels, int x_step) {
-  return [&kernels, x_step](int h, int w) { return kernels.wgrad(h, w, x_step) != nullptr; };
+  return [&kernels, x_step](int h, int w) { return kernels.wgrad(h, w, x_step, 1) != nullptr; };
 }
 
 std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const SparseConvKernels& kernels,

@@ -341,7 +341,8 @@ void SparseConv::wgrad_outputs(const WgradRun& run, int begin, int end, int memb
       const int64_t next_item = i + tile.of_rows - tile.in_rows;
       const bool fetches = choices_.wgrad.prefetch && next_item < run.last;
       const TileItem next = fetches ? wgrad_tiling_.item(next_item, blocks) : tile;
-      const SparseWgrad kernel = kernels_.wgrad(tile.height, tile.width, forward_.pass.x_step);
+      const SparseWgrad kernel =
+          kernels_.wgrad(tile.height, tile.width, forward_.pass.x_step, list_.together);
       SparseWgradArgs args{};
       args.x_row = x_row;
       args.dy = reinterpret_cast<const char*>(dy + dy_.at(tile.block, begin, tile.row, tile.col));
@@ -353,7 +354,6 @@ void SparseConv::wgrad_outputs(const WgradRun& run, int begin, int end, int memb
       args.below = cuts.below;
       args.outputs = end - begin;
       args.sums = sums;
-      args.together = list_.together;
       for (int b = from; b < to; b++) {
         const int channel = b * list_.channels, outputs = end - begin;
         args.x = reinterpret_cast<const char*>(x_of(tile) + channel * lx.channel_stride);

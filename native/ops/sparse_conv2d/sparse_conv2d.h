@@ -56,7 +56,6 @@ struct SparseWgradArgs {
   RowCut above, below;
   const int32_t* list;
   float* sums;            // [nonzeros of the outputs][sum_floats]
-  int together;           // outputs that the list walks together: a row each, or three for two
   PrefetchLines next[2];  // of x and dy
   int outputs;
 };
@@ -71,7 +70,7 @@ struct SparseConvKernels {
   // Null when there is none. x_step: distance of neighbouring positions in x (any when width is 1).
   // together: outputs.
   SparseGather (*gather)(int height, int width, int x_step, int together);
-  SparseWgrad (*wgrad)(int height, int width, int x_step);
+  SparseWgrad (*wgrad)(int height, int width, int x_step, int together);
   void (*reduce)(float* sums, int64_t count);
   void (*stream_fence)();  // after the last kStreamOut call of a thread
 };

@@ -88,7 +88,8 @@ RP_INLINE const float* gather_row(const SparseGatherArgs& args, int row, const f
 }
 
 template <int kHeight, int kWidth, int kStep, int kOutputs>
-void gather(const SparseGatherArgs& args) {
+void gather(const SparseGatherArgs& call) {
+  const SparseGatherArgs args = call;  // what no store can change
   constexpr int kTile = kHeight * kWidth;
   constexpr int kVectors = vectors_of_position(kTile * kOutputs, kGatherPositions);
   constexpr int kSums = kTile * kVectors;
@@ -241,21 +242,21 @@ RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const in
   }
 }
 
-template <int kHeight, int kWidth, int kStep>
+template <int kHeight, int kWidth, int kStep, int kTogether>
 void wgrad(const SparseWgradArgs& args) {
   float* first_sum = args.sums;
   PrefetchCursor next(args.next, 2, args.outputs);
   for (int o = 0; o < args.outputs; o++) {
     // Of a pair: what both outputs keep, then what this one keeps alone.
-    const int rows[2] = {args.together == 1 ? o : o / 2 * 3, o / 2 * 3 + 1 + o % 2};
-    int32_t nonzeros = 0;
-    for (int i = 0; i < args.together; i++) nonzeros += args.ends[rows[i] + 1] - args.ends[rows[i]];
+    const int rows[2] = {kTogether == 1 ? o : o / 2 * 3, o / 2 * 3 + 1 + o % 2};
     next.step();
     // The next output's dy, before its multiply-adds wait for it.
     const char* line = args.dy + (o + 1) * args.dy_channel;
     for (int h = 0; h < kHeight; h++, line += args.dy_row) {
       for (int c = 0; c < kWidth; c++) prefetch(line + c * kLine);
     }
+    int32_t nonzeros = args.ends[rows[0] + 1] - args.ends[rows[0]];
+    if (kTogether == 2) nonzeros += args.ends[rows[1] + 1] - args.ends[rows[1]];
     if (nonzeros == 0) continue;
     for (int lane = 0; lane < 16; lane += kLanes) {
       Vec dy[kHeight * kWidth];
@@ -273,7 +274,7 @@ void wgrad(const SparseWgradArgs& args) {
       const char* x = args.x + lane * 4;
       float* sums = first_sum;
 #pragma GCC unroll 1
-      for (int i = 0; i < args.together; i++) {
+      for (int i = 0; i < kTogether; i++) {
         const int r = rows[i];
         const int32_t begin = args.ends[r], end = args.ends[r + 1];
         const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * r] : begin;
@@ -319,12 +320,12 @@ SparseGather gather_of(int together) {
 }
 
 template <int kHeight, int kWidth, int kStep>
-SparseWgrad wgrad_of() {
-  if constexpr (kHeight * kWidth > kWgradPositions) {
-    return nullptr;
-  } else {
-    return wgrad<kHeight, kWidth, kStep>;
+SparseWgrad wgrad_of(int together) {
+  if constexpr (kHeight * kWidth <= kWgradPositions) {
+    if (together == 1) return wgrad<kHeight, kWidth, kStep, 1>;
+    if constexpr (kLanes == 16) return wgrad<kHeight, kWidth, kStep, 2>;
   }
+  return nullptr;
 }
 
 SparseGather find_gather(int height, int width, int x_step, int together) {
@@ -338,11 +339,11 @@ SparseGather find_gather(int height, int width, int x_step, int together) {
   return nullptr;
 }
 
-SparseWgrad find_wgrad(int height, int width, int x_step) {
-#define TILE(h, w)                                                             \
-  if (height == h && width == w) {                                             \
-    if (w == 1 || x_step == 1) return wgrad_of<h, w, 1>();                     \
-    return x_step == 2 && w > 1 ? wgrad_of<h, w, (w > 1 ? 2 : 1)>() : nullptr; \
+SparseWgrad find_wgrad(int height, int width, int x_step, int together) {
+#define TILE(h, w)                                                                     \
+  if (height == h && width == w) {                                                     \
+    if (w == 1 || x_step == 1) return wgrad_of<h, w, 1>(together);                     \
+    return x_step == 2 && w > 1 ? wgrad_of<h, w, (w > 1 ? 2 : 1)>(together) : nullptr; \
   }
 #include "ops/sparse_conv2d/tiles.inc"
 #undef TILE
