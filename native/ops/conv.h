@@ -72,8 +72,8 @@ class ConvLayer {
   virtual void pack(const float* values, ConvWeights&, ThreadTeam&) const = 0;
 
   // Over the first `blocks` image blocks. Only interior positions are written, never borders.
-  // add: y (dx) += instead of =. Companions run beside the pass where its image blocks can be shared out
-  // evenly, else before and after it.
+  // add: y (dx) += instead of =. Companions take turns with the tiles where rows stay in the caches and image
+  // blocks can be shared out evenly, else run before and after the pass.
   virtual void forward(const float* x, const ConvWeights&, float* y, int blocks, bool add, ThreadTeam&,
                        const ConvSums* = nullptr, const ConvCompanions& = {}) const = 0;
   virtual int64_t sum_rows(int blocks) const = 0;
