@@ -65,11 +65,11 @@ struct GatherRun {
 
   // Whether the work beside it takes turns with the tiles: where these follow rows, or blocks are small, so
   // that rows are still in the caches. Elsewhere it would only keep what is written from being streamed.
-  bool takes_turns() const {
+  bool turns_pay() const {
     const int64_t block = 4 * (phases[0].pass.x.block_stride + phases[0].pass.y.block_stride);
     return (beside.before || beside.after) && (choice.by_rows || block <= 4 * core_caches().l2_bytes);
   }
-  bool streams() const { return choice.stream && !(beside.after && takes_turns()); }
+  bool streams() const { return choice.stream && !(beside.after && turns_pay()); }
 };
 
 // The tiles of a run: of one group of image blocks after another, phase by phase.
@@ -270,7 +270,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   };
 
   const RowWork *before = run.beside.before, *after = run.beside.after;
-  const bool takes_turns = run.takes_turns() && parts == 1 && all.groups() % team.size() == 0;
+  const bool takes_turns = run.turns_pay() && parts == 1 && all.groups() % team.size() == 0;
   if (!takes_turns) {
     if (before != nullptr) before->run_all(run.blocks, team);
     team.parallel_range(items * parts, [&](int64_t begin, int64_t end, int member) {

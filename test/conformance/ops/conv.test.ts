@@ -60,95 +60,93 @@ for (const kernel of kernels()) {
   const density = densities[kernel.op]!;
   const { isa } = kernel;
   const byModel = { isa, ...choices[kernel.op] };
+  const label = `${kernel.name}${kernel.available ? '' : ' (not on this machine)'}`;
 
-  describe.skipIf(!kernel.available)(
-    `${kernel.name}${kernel.available ? '' : ' (not on this machine)'}`,
-    () => {
-      it.each(names)('integers are exact: %s', (name) => {
+  describe.skipIf(!kernel.available)(label, () => {
+    it.each(names)('integers are exact: %s', (name) => {
+      const test: ConvCase = { ...parseShape(name), density };
+      const inputs = makeInputs(test, true);
+      const result = run(test, inputs, { ...byModel, threads: 2 });
+      expect(result.kernel).toBe(kernel.name);
+      expectMatches(test, inputs, result, true);
+      expect(result.indexBytes + result.weightsBytes + result.scratchBytes).toBeLessThanOrEqual(
+        result.bytesBound,
+      );
+    });
+
+    it.each(names)('reals are within the bound of a float32 sum: %s', (name) => {
+      const test: ConvCase = { ...parseShape(name), density };
+      const inputs = makeInputs(test, false);
+      expectMatches(test, inputs, run(test, inputs, byModel), false);
+    });
+
+    it.each(names)('adds to what is there, 1 and 3 threads, wide borders: %s', (name) => {
+      const test: ConvCase = { ...parseShape(name), density };
+      const inputs = makeInputs(test, true, 2);
+      const [outHeight, outWidth] = outputSize(test.shape);
+      const filled = (count: number) => new Float32Array(count).fill(5);
+      const add = {
+        add: true,
+        y: filled(test.n * test.shape.outChannels * outHeight * outWidth),
+        dx: filled(inputs.x.length),
+        dw: filled(inputs.w.length),
+      };
+      const one = run(test, inputs, { ...byModel, ...add });
+      expectMatches(test, inputs, one, true, 5);
+      expectMatches(
+        test,
+        inputs,
+        run(test, inputs, { ...byModel, threads: 3, extraBorder: 1, ...add }),
+        true,
+        5,
+      );
+    });
+
+    it.each(names.filter((_, i) => i % 3 === 0))(
+      'threads and a replayed choice change no bit: %s',
+      (name) => {
+        const test: ConvCase = { ...parseShape(name), density };
+        const inputs = makeInputs(test, false, 3);
+        const measured = run(test, inputs, { isa, threads: 2, measure: true });
+        if (kernel.op !== 'masked_conv2d') expect(measured.kernel).toBe(kernel.name);
+        for (const threads of [1, 2, 5]) {
+          const replayed = run(test, inputs, { isa, threads, choice: measured.choice });
+          expect(replayed.choice).toBe(measured.choice);
+          expectSameBits(replayed, measured);
+        }
+      },
+    );
+
+    it('refuses a choice that it cannot follow', () => {
+      const test: ConvCase = { ...parseShape('4→4 3x3 s1 p1 on 8x8, n 16'), density };
+      const inputs = makeInputs(test, true);
+      expect(() => run(test, inputs, { isa, choice: 'forward=9x9/4 dgrad=1x4/4 wgrad=1x4/4' })).toThrow(
+        /9x9/,
+      );
+      expect(() => run(test, inputs, { isa, choice: 'forward=1x4/4 wgrad=1x4/4' })).toThrow(/dgrad/);
+      const acrossBlocks = 'forward=b2x1/4r dgrad=1x4/4 wgrad=1x4/4';
+      expect(() => run(test, inputs, { isa, choice: acrossBlocks })).toThrow(/b2x1/);
+    });
+
+    // More parts of the images than eight, and more threads than parts.
+    it.each(['5→7 3x3 s1 p1 on 9x11, n 150', '6→8 3x3 s2 p1 on 15x13, n 150'])(
+      'along rows, with the next rows fetched ahead, 1, 3 and 20 threads: %s',
+      (name) => {
         const test: ConvCase = { ...parseShape(name), density };
         const inputs = makeInputs(test, true);
-        const result = run(test, inputs, { ...byModel, threads: 2 });
-        expect(result.kernel).toBe(kernel.name);
-        expectMatches(test, inputs, result, true);
-        expect(result.indexBytes + result.weightsBytes + result.scratchBytes).toBeLessThanOrEqual(
-          result.bytesBound,
-        );
-      });
-
-      it.each(names)('reals are within the bound of a float32 sum: %s', (name) => {
-        const test: ConvCase = { ...parseShape(name), density };
-        const inputs = makeInputs(test, false);
-        expectMatches(test, inputs, run(test, inputs, byModel), false);
-      });
-
-      it.each(names)('adds to what is there, 1 and 3 threads, wide borders: %s', (name) => {
-        const test: ConvCase = { ...parseShape(name), density };
-        const inputs = makeInputs(test, true, 2);
-        const [outHeight, outWidth] = outputSize(test.shape);
-        const filled = (count: number) => new Float32Array(count).fill(5);
-        const add = {
-          add: true,
-          y: filled(test.n * test.shape.outChannels * outHeight * outWidth),
-          dx: filled(inputs.x.length),
-          dw: filled(inputs.w.length),
-        };
-        const one = run(test, inputs, { ...byModel, ...add });
-        expectMatches(test, inputs, one, true, 5);
-        expectMatches(
-          test,
-          inputs,
-          run(test, inputs, { ...byModel, threads: 3, extraBorder: 1, ...add }),
-          true,
-          5,
-        );
-      });
-
-      it.each(names.filter((_, i) => i % 3 === 0))(
-        'threads and a replayed choice change no bit: %s',
-        (name) => {
-          const test: ConvCase = { ...parseShape(name), density };
-          const inputs = makeInputs(test, false, 3);
-          const measured = run(test, inputs, { isa, threads: 2, measure: true });
-          if (kernel.op !== 'masked_conv2d') expect(measured.kernel).toBe(kernel.name);
-          for (const threads of [1, 2, 5]) {
-            const replayed = run(test, inputs, { isa, threads, choice: measured.choice });
-            expect(replayed.choice).toBe(measured.choice);
-            expectSameBits(replayed, measured);
-          }
-        },
-      );
-
-      it('refuses a choice that it cannot follow', () => {
-        const test: ConvCase = { ...parseShape('4→4 3x3 s1 p1 on 8x8, n 16'), density };
-        const inputs = makeInputs(test, true);
-        expect(() => run(test, inputs, { isa, choice: 'forward=9x9/4 dgrad=1x4/4 wgrad=1x4/4' })).toThrow(
-          /9x9/,
-        );
-        expect(() => run(test, inputs, { isa, choice: 'forward=1x4/4 wgrad=1x4/4' })).toThrow(/dgrad/);
-        const acrossBlocks = 'forward=b2x1/4r dgrad=1x4/4 wgrad=1x4/4';
-        expect(() => run(test, inputs, { isa, choice: acrossBlocks })).toThrow(/b2x1/);
-      });
-
-      // More parts of the images than eight, and more threads than parts.
-      it.each(['5→7 3x3 s1 p1 on 9x11, n 150', '6→8 3x3 s2 p1 on 15x13, n 150'])(
-        'along rows, with the next rows fetched ahead, 1, 3 and 20 threads: %s',
-        (name) => {
-          const test: ConvCase = { ...parseShape(name), density };
-          const inputs = makeInputs(test, true);
-          const tiles = 'forward=2x2/4npr dgrad=2x2/4npr wgrad=2x2/4pr';
-          const choice = kernel.op === 'masked_conv2d' ? `dense ${tiles}` : tiles;
-          for (const threads of [1, 3, 20]) {
-            const result = run(test, inputs, { isa, threads, choice });
-            expect(result.choice).toBe(choice);
-            expectMatches(test, inputs, result, true);
-          }
-        },
-      );
-    },
-  );
+        const tiles = 'forward=2x2/4npr dgrad=2x2/4npr wgrad=2x2/4pr';
+        const choice = kernel.op === 'masked_conv2d' ? `dense ${tiles}` : tiles;
+        for (const threads of [1, 3, 20]) {
+          const result = run(test, inputs, { isa, threads, choice });
+          expect(result.choice).toBe(choice);
+          expectMatches(test, inputs, result, true);
+        }
+      },
+    );
+  });
 
   if (!sparse) continue;
-  describe.skipIf(!kernel.available)(`${kernel.name}: degenerate masks`, () => {
+  describe.skipIf(!kernel.available)(`${label}: degenerate masks`, () => {
     const cases: Record<string, Omit<ConvCase, 'shape' | 'n'>> = {
       'nothing kept': { density: 0 },
       'everything kept': { density: 1 },
@@ -170,7 +168,7 @@ for (const kernel of kernels()) {
     }
   });
 
-  describe.skipIf(!kernel.available)(`${kernel.name}: two outputs together`, () => {
+  describe.skipIf(!kernel.available)(`${label}: two outputs together`, () => {
     if (isa !== 'avx512') {
       it('are refused: narrow vectors have no registers to spare', () => {
         const test: ConvCase = { ...parseShape('4→4 3x3 s1 p1 on 8x8, n 16'), density };
