@@ -68,19 +68,38 @@ RP_INLINE void prefetch_tile(const char* y, int64_t y_row, int64_t y_col) {
   }
 }
 
-// s += Σ (y - origin), q += Σ (y - origin)² over a tile. masked: only of the images that `out` counts.
-template <int kHeight, int kWidth, int kVectors, bool masked>
-RP_INLINE void sum_differences(const Vec* y, Vec origin, const TileSums& out, int lane, Vec* s, Vec* q) {
+// s += Σ (y - origin), q += Σ (y - origin)² over a tile; several chains of sums, since a sum waits for the
+// one before it.
+template <int kSums>
+RP_INLINE void sum_differences(const Vec* y, Vec origin, Vec* s, Vec* q) {
+  constexpr int kChains = kRegisters != 32 || kSums < 8 || kSums > 24 ? 1 : kSums > 16 ? 2 : 4;
+  Vec sum[kChains], squares[kChains];
+#pragma GCC unroll 32
+  for (int i = 0; i < kSums; i++) {
+    const Vec d = y[i] - origin;
+    const int chain = i % kChains;
+    sum[chain] = i < kChains ? d : sum[chain] + d;
+    squares[chain] = i < kChains ? d * d : fmadd(d, d, squares[chain]);
+  }
 #pragma GCC unroll 4
-  for (int v = 0; v < kVectors; v++) {
-    const Vec ones = broadcast(1), kept = masked ? load(out.lanes + lane + v * kLanes) : ones;
-#pragma GCC unroll 16
-    for (int h = 0; h < kHeight; h++) {
-      const Vec mask = h >= out.masked_row ? kept : ones;
-#pragma GCC unroll 16
-      for (int c = 0; c < kWidth; c++) {
+  for (int i = 1; i < kChains; i++) {
+    sum[0] = sum[0] + sum[i];
+    squares[0] = squares[0] + squares[i];
+  }
+  *s = sum[0];
+  *q = squares[0];
+}
+
+// Only of the images that `out` counts. Of the last image block alone: by itself, so that no register is
+// spilled for it elsewhere.
+template <int kHeight, int kWidth, int kVectors>
+__attribute__((noinline)) void sum_masked_differences(const Vec* y, Vec origin, const TileSums& out, int lane,
+                                                      Vec* s, Vec* q) {
+  for (int h = 0; h < kHeight; h++) {
+    for (int c = 0; c < kWidth; c++) {
+      for (int v = 0; v < kVectors; v++) {
         Vec d = y[(h * kWidth + c) * kVectors + v] - origin;
-        if (masked) d = d * mask;
+        if (h >= out.masked_row) d = d * load(out.lanes + lane + v * kLanes);
         *s = *s + d;
         *q = fmadd(d, d, *q);
       }
@@ -97,9 +116,12 @@ RP_INLINE void sum_tile(const Vec* y, const TileSums& out, int output, int lane)
   const Vec origin = broadcast(first);
   Vec s = zero(), q = zero();
   if (out.lanes == nullptr) {
-    sum_differences<kHeight, kWidth, kVectors, false>(y, origin, out, lane, &s, &q);
+    sum_differences<kHeight * kWidth * kVectors>(y, origin, &s, &q);
   } else {
-    sum_differences<kHeight, kWidth, kVectors, true>(y, origin, out, lane, &s, &q);
+    Vec copy[kHeight * kWidth * kVectors];
+#pragma GCC unroll 32
+    for (int i = 0; i < kHeight * kWidth * kVectors; i++) copy[i] = y[i];
+    sum_masked_differences<kHeight, kWidth, kVectors>(copy, origin, out, lane, &s, &q);
   }
   // Images of a row: of all, and of those with lanes.
   constexpr int kImages = kLanes * kVectors;

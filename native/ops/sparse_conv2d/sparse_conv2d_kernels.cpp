@@ -20,28 +20,34 @@ constexpr int kLine = 64;     // bytes of one position: sixteen images
 
 // ---- gather
 
+// Where a walk over list rows is.
+struct ListCursor {
+  const int32_t* at;
+  const float* weights;
+};
+
 // The entries of [list, end), for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom. Of
 // several outputs each has a weight, and an input is loaded once for all. Offsets are read some entries
 // early: a list read among the loads of x would wait for those before it, and those after it for the list (up
 // to a third slower).
 template <int kWidth, int kStep, int kVectors, int kOutputs, int kFrom, int kTo, int kTile>
-RP_INLINE void gather_entries(const int32_t* list, const int32_t* end, const float* weights, const char* x,
-                              int64_t x_row, Vec (*sum)[kTile]) {
+RP_INLINE void gather_entries(ListCursor& cursor, const int32_t* end, const char* x, int64_t x_row,
+                              Vec (*sum)[kTile]) {
   constexpr int kAhead = kLanes == 16 ? 4 : 2;  // more pays where one pass takes all images
   static_assert(kAhead <= kListAhead);
   const char* at[kAhead + 1];
 #pragma GCC unroll 4
-  for (int k = 0; k < kAhead; k++) at[k] = x + (list[k] & kOffsetMask);
+  for (int k = 0; k < kAhead; k++) at[k] = x + (cursor.at[k] & kOffsetMask);
 #pragma GCC unroll 1
-  for (; list < end; list++, weights += kOutputs) {
+  for (; cursor.at < end; cursor.at++, cursor.weights += kOutputs) {
     const char* p = at[0];
-    at[kAhead] = x + (list[kAhead] & kOffsetMask);
+    at[kAhead] = x + (cursor.at[kAhead] & kOffsetMask);
     RP_OPAQUE(at[kAhead]);
 #pragma GCC unroll 4
     for (int k = 0; k < kAhead; k++) at[k] = at[k + 1];
     Vec w[kOutputs];
 #pragma GCC unroll 2
-    for (int k = 0; k < kOutputs; k++) w[k] = broadcast(weights[k]);
+    for (int k = 0; k < kOutputs; k++) w[k] = broadcast(cursor.weights[k]);
 #pragma GCC unroll 16
     for (int h = kFrom; h < kTo; h++) {
 #pragma GCC unroll 16
@@ -63,32 +69,37 @@ RP_INLINE void gather_entries(const int32_t* list, const int32_t* end, const flo
   }
 }
 
-// A list row, whose entries have a weight for each of kOutputs outputs. Gives the weights behind them.
-template <int kHeight, int kWidth, int kStep, int kVectors, int kOutputs, int kTile>
-RP_INLINE const float* gather_row(const SparseGatherArgs& args, int row, const float* weights, const char* x,
-                                  Vec (*sum)[kTile]) {
-  const int32_t begin = args.ends[row], end = args.ends[row + 1];
-  const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * row] : begin;
-  const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * row + 1] : end;
-  const int32_t* list = args.list;
-  const auto weights_at = [&](int32_t j) { return weights + int64_t{j - begin} * kOutputs; };
+// A list row up to `end`, whose entries have a weight for each of kOutputs outputs.
+template <int kHeight, int kWidth, int kStep, int kVectors, int kOutputs, bool kCut, int kTile>
+RP_INLINE void gather_row(const SparseGatherArgs& args, int row, ListCursor& cursor, const int32_t* end,
+                          const char* x, Vec (*sum)[kTile]) {
+  if constexpr (!kCut) {
+    gather_entries<kWidth, kStep, kVectors, kOutputs, 0, kHeight>(cursor, end, x, args.x_row, sum);
+    return;
+  }
+  const int32_t* const list = cursor.at;
+  const auto skip_to = [&](const int32_t* to) {
+    cursor.weights += (to - cursor.at) * kOutputs;
+    cursor.at = to;
+  };
+  const int32_t* above = args.above != RowCut::none ? list + args.splits[2 * row] : list;
+  const int32_t* below = args.below != RowCut::none ? list + args.splits[2 * row + 1] : end;
   if constexpr (kHeight > 1) {
     if (args.above == RowCut::edge)
-      gather_entries<kWidth, kStep, kVectors, kOutputs, 1, kHeight>(list + begin, list + above, weights,
-                                                                    x + args.x_row, args.x_row, sum);
+      gather_entries<kWidth, kStep, kVectors, kOutputs, 1, kHeight>(cursor, above, x + args.x_row, args.x_row,
+                                                                    sum);
   }
-  gather_entries<kWidth, kStep, kVectors, kOutputs, 0, kHeight>(list + above, list + below, weights_at(above),
-                                                                x, args.x_row, sum);
+  skip_to(above);
+  gather_entries<kWidth, kStep, kVectors, kOutputs, 0, kHeight>(cursor, below, x, args.x_row, sum);
   if constexpr (kHeight > 1) {
     if (args.below == RowCut::edge)
-      gather_entries<kWidth, kStep, kVectors, kOutputs, 0, kHeight - 1>(
-          list + below, list + end, weights_at(below), x, args.x_row, sum);
+      gather_entries<kWidth, kStep, kVectors, kOutputs, 0, kHeight - 1>(cursor, end, x, args.x_row, sum);
   }
-  return weights_at(end);
+  skip_to(end);
 }
 
-template <int kHeight, int kWidth, int kStep, int kOutputs>
-void gather(const SparseGatherArgs& call) {
+template <int kHeight, int kWidth, int kStep, int kOutputs, bool kCut>
+__attribute__((noinline)) void gather_outputs(const SparseGatherArgs& call) {
   const SparseGatherArgs args = call;  // what no store can change
   constexpr int kTile = kHeight * kWidth;
   constexpr int kVectors = vectors_of_position(kTile * kOutputs, kGatherPositions);
@@ -98,18 +109,20 @@ void gather(const SparseGatherArgs& call) {
   const bool first = flags & kFirstBlock, last = flags & kLastBlock;
   const int64_t y_row = args.y_row, y_col = args.y_col, y_channel = args.y_channel;
   char* y = args.y;
-  const float* weights = args.weights;
   const int32_t* ends = args.ends;
+  ListCursor cursor = {args.list + ends[0], args.weights};
   PrefetchCursor next(args.next, args.next_count, (args.outputs + kOutputs - 1) / kOutputs);
+  const bool fetches = args.next_count > 0;
   for (int o = 0, row = 0; o < args.outputs; o += kOutputs, row += kRows) {
     const int outputs = kOutputs == 1 || o + 1 == args.outputs ? 1 : kOutputs;
-    next.step();
+    if (fetches) next.step();
     if (last && (flags & kAddOut)) {
       for (int k = o + kAddAhead; k < o + kAddAhead + kOutputs && k < args.outputs; k++)
         prefetch_tile<kHeight, kWidth>(y + k * y_channel, y_row, y_col);
     }
-    if (ends[row] == ends[row + kRows] && !first && !last) continue;
-    const float* behind = weights;
+    const int32_t* const end = args.list + ends[row + 1];
+    if (kOutputs == 1 && cursor.at == end && !first && !last) continue;
+    ListCursor behind = cursor;
     for (int lane = 0; lane < 16; lane += kLanes * kVectors) {
       const auto partial_of = [&](int k, int s) {
         return args.partial + (int64_t{o + k} * kTile * 16 + lane) + s / kVectors * 16 +
@@ -118,23 +131,25 @@ void gather(const SparseGatherArgs& call) {
       Vec sum[kOutputs][kSums];
 #pragma GCC unroll 2
       for (int k = 0; k < kOutputs; k++) {
-        if (first || k >= outputs) {
 #pragma GCC unroll 32
-          for (int s = 0; s < kSums; s++) sum[k][s] = zero();
-        } else {
-#pragma GCC unroll 32
-          for (int s = 0; s < kSums; s++) sum[k][s] = load(partial_of(k, s));
-        }
+        for (int s = 0; s < kSums; s++) sum[k][s] = zero();
       }
       const char* x = args.x + lane * 4;
-      behind = gather_row<kHeight, kWidth, kStep, kVectors, kOutputs>(args, row, weights, x, sum);
+      behind = cursor;
+      gather_row<kHeight, kWidth, kStep, kVectors, kOutputs, kCut>(args, row, behind, end, x, sum);
       if constexpr (kOutputs == 2) {
-        behind = gather_row<kHeight, kWidth, kStep, kVectors, 1>(args, row + 1, behind, x, sum);
-        behind = gather_row<kHeight, kWidth, kStep, kVectors, 1>(args, row + 2, behind, x, sum + 1);
+        gather_row<kHeight, kWidth, kStep, kVectors, 1, kCut>(args, row + 1, behind,
+                                                              args.list + ends[row + 2], x, sum);
+        gather_row<kHeight, kWidth, kStep, kVectors, 1, kCut>(args, row + 2, behind,
+                                                              args.list + ends[row + 3], x, sum + 1);
       }
 #pragma GCC unroll 2
       for (int k = 0; k < kOutputs; k++) {
         if (k >= outputs) continue;
+        if (!first) {
+#pragma GCC unroll 32
+          for (int s = 0; s < kSums; s++) sum[k][s] = sum[k][s] + load(partial_of(k, s));
+        }
         if (!last) {
 #pragma GCC unroll 32
           for (int s = 0; s < kSums; s++) store(partial_of(k, s), sum[k][s]);
@@ -145,8 +160,15 @@ void gather(const SparseGatherArgs& call) {
                                               flags);
       }
     }
-    weights = behind;
+    cursor = behind;
   }
+}
+
+template <int kHeight, int kWidth, int kStep, int kOutputs>
+void gather(const SparseGatherArgs& args) {
+  if (args.above != RowCut::none || args.below != RowCut::none)
+    return gather_outputs<kHeight, kWidth, kStep, kOutputs, true>(args);
+  gather_outputs<kHeight, kWidth, kStep, kOutputs, false>(args);
 }
 
 // ---- wgrad
@@ -207,27 +229,28 @@ RP_INLINE void wgrad_nonzeros(const char* const* now, int64_t x_row, const Vec* 
   }
 }
 
-// Nonzeros [j, end), for rows [kFrom, kTo) of the tile. As in gather_nonzeros, the list is read early.
+// The entries of [list, end), for rows [kFrom, kTo) of the tile. As in gather_entries, the list is read
+// early.
 template <int kWidth, int kStep, int kFrom, int kTo>
-RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const int32_t* list, int32_t j,
-                           int32_t end, float* sums) {
+RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const int32_t* list,
+                           const int32_t* end, float* sums) {
   static_assert(kListAhead >= 7);
   const char* now[4];
 #pragma GCC unroll 4
-  for (int k = 0; k < 4; k++) now[k] = x + (list[j + k] & kOffsetMask);
+  for (int k = 0; k < 4; k++) now[k] = x + (list[k] & kOffsetMask);
 #pragma GCC unroll 1
-  for (; j + 4 <= end; j += 4, sums += 4 * kSumFloats) {
+  for (; list + 4 <= end; list += 4, sums += 4 * kSumFloats) {
     const char* next[4];
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
-      next[k] = x + (list[j + 4 + k] & kOffsetMask);
+      next[k] = x + (list[4 + k] & kOffsetMask);
       RP_OPAQUE(next[k]);
     }
     wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 4>(now, x_row, dy, sums);
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) now[k] = next[k];
   }
-  switch (end - j) {
+  switch (end - list) {
     case 3:
       wgrad_nonzeros<kWidth, kStep, kFrom, kTo, 3>(now, x_row, dy, sums);
       break;
@@ -242,60 +265,80 @@ RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const in
   }
 }
 
-template <int kHeight, int kWidth, int kStep, int kTogether>
-void wgrad(const SparseWgradArgs& args) {
+// A list row.
+template <int kHeight, int kWidth, int kStep, bool kCut>
+RP_INLINE void wgrad_row(const SparseWgradArgs& args, int row, const int32_t* list, const int32_t* end,
+                         const char* x, const Vec* dy, float* sums) {
+  const int64_t x_row = args.x_row;
+  if constexpr (!kCut) {
+    wgrad_range<kWidth, kStep, 0, kHeight>(x, x_row, dy, list, end, sums);
+    return;
+  }
+  const int32_t* above = args.above != RowCut::none ? list + args.splits[2 * row] : list;
+  const int32_t* below = args.below != RowCut::none ? list + args.splits[2 * row + 1] : end;
+  if constexpr (kHeight > 1) {
+    if (args.above == RowCut::edge)
+      wgrad_range<kWidth, kStep, 1, kHeight>(x + x_row, x_row, dy, list, above, sums);
+  }
+  wgrad_range<kWidth, kStep, 0, kHeight>(x, x_row, dy, above, below, sums + (above - list) * kSumFloats);
+  if constexpr (kHeight > 1) {
+    if (args.below == RowCut::edge)
+      wgrad_range<kWidth, kStep, 0, kHeight - 1>(x, x_row, dy, below, end,
+                                                 sums + (below - list) * kSumFloats);
+  }
+}
+
+template <int kHeight, int kWidth, int kStep, int kTogether, bool kCut>
+__attribute__((noinline)) void wgrad_outputs(const SparseWgradArgs& call) {
+  const SparseWgradArgs args = call;
   float* first_sum = args.sums;
   PrefetchCursor next(args.next, 2, args.outputs);
+  const int32_t* list = args.list + args.ends[0];
   for (int o = 0; o < args.outputs; o++) {
-    // Of a pair: what both outputs keep, then what this one keeps alone.
-    const int rows[2] = {kTogether == 1 ? o : o / 2 * 3, o / 2 * 3 + 1 + o % 2};
     next.step();
     // The next output's dy, before its multiply-adds wait for it.
     const char* line = args.dy + (o + 1) * args.dy_channel;
     for (int h = 0; h < kHeight; h++, line += args.dy_row) {
       for (int c = 0; c < kWidth; c++) prefetch(line + c * kLine);
     }
-    int32_t nonzeros = args.ends[rows[0] + 1] - args.ends[rows[0]];
-    if (kTogether == 2) nonzeros += args.ends[rows[1] + 1] - args.ends[rows[1]];
+    // Of a pair: what both outputs keep, then what this one keeps alone.
+    const int row = kTogether == 1 ? o : o / 2 * 3, alone = row + 1 + o % 2;
+    if (kTogether == 2) list = args.list + args.ends[row];
+    const int32_t* const end = args.list + args.ends[row + 1];
+    int64_t nonzeros = end - list;
+    if (kTogether == 2) nonzeros += args.ends[alone + 1] - args.ends[alone];
     if (nonzeros == 0) continue;
     for (int lane = 0; lane < 16; lane += kLanes) {
       Vec dy[kHeight * kWidth];
-      const char* row = args.dy + o * args.dy_channel + lane * 4;
+      const char* from = args.dy + o * args.dy_channel + lane * 4;
 #pragma GCC unroll 16
       for (int h = 0; h < kHeight; h++) {
 #pragma GCC unroll 16
         for (int c = 0; c < kWidth; c++) {
-          dy[h * kWidth + c] = load(reinterpret_cast<const float*>(row + c * kLine));
+          dy[h * kWidth + c] = load(reinterpret_cast<const float*>(from + c * kLine));
           keep(dy[h * kWidth + c]);
         }
-        row += args.dy_row;
-        RP_OPAQUE(row);
+        from += args.dy_row;
+        RP_OPAQUE(from);
       }
       const char* x = args.x + lane * 4;
-      float* sums = first_sum;
-#pragma GCC unroll 1
-      for (int i = 0; i < kTogether; i++) {
-        const int r = rows[i];
-        const int32_t begin = args.ends[r], end = args.ends[r + 1];
-        const int32_t above = args.above != RowCut::none ? begin + args.splits[2 * r] : begin;
-        const int32_t below = args.below != RowCut::none ? begin + args.splits[2 * r + 1] : end;
-        if constexpr (kHeight > 1) {
-          if (args.above == RowCut::edge)
-            wgrad_range<kWidth, kStep, 1, kHeight>(x + args.x_row, args.x_row, dy, args.list, begin, above,
-                                                   sums);
-        }
-        wgrad_range<kWidth, kStep, 0, kHeight>(x, args.x_row, dy, args.list, above, below,
-                                               sums + int64_t{above - begin} * kSumFloats);
-        if constexpr (kHeight > 1) {
-          if (args.below == RowCut::edge)
-            wgrad_range<kWidth, kStep, 0, kHeight - 1>(x, args.x_row, dy, args.list, below, end,
-                                                       sums + int64_t{below - begin} * kSumFloats);
-        }
-        sums += int64_t{end - begin} * kSumFloats;
+      wgrad_row<kHeight, kWidth, kStep, kCut>(args, row, list, end, x, dy, first_sum);
+      if (kTogether == 2) {
+        wgrad_row<kHeight, kWidth, kStep, kCut>(args, alone, args.list + args.ends[alone],
+                                                args.list + args.ends[alone + 1], x, dy,
+                                                first_sum + (end - list) * kSumFloats);
       }
     }
-    first_sum += int64_t{nonzeros} * kSumFloats;
+    first_sum += nonzeros * kSumFloats;
+    list = end;
   }
+}
+
+template <int kHeight, int kWidth, int kStep, int kTogether>
+void wgrad(const SparseWgradArgs& args) {
+  if (args.above != RowCut::none || args.below != RowCut::none)
+    return wgrad_outputs<kHeight, kWidth, kStep, kTogether, true>(args);
+  wgrad_outputs<kHeight, kWidth, kStep, kTogether, false>(args);
 }
 
 void reduce(float* sums, int64_t count) {
