@@ -4,7 +4,7 @@
 
 namespace rp {
 
-constexpr uint32_t kFirstBlock = 1;  // sums start at zero, not at the partial sums
+constexpr uint32_t kFirstBlock = 1;  // there are no partial sums yet
 constexpr uint32_t kLastBlock = 2;   // sums go to y, not to the partial sums
 constexpr uint32_t kStreamOut = 4;   // with non-temporal stores
 constexpr uint32_t kAddOut = 8;      // y += instead of =
