@@ -17,7 +17,8 @@ PrefetchLines lines_of_rows(const float* tensor, const Layout& layout, const Row
   return lines;
 }
 
-TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice) : layout_(pass.x), step_(pass.x_step) {
+TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice)
+    : layout_(pass.x), to_l1_(choice.to_l1), step_(pass.x_step) {
   const std::vector<int> rows = tap_rows(pass), cols = tap_cols(pass);
   if (rows.empty()) return;
   first_row_ = *std::min_element(rows.begin(), rows.end());
@@ -50,6 +51,7 @@ PrefetchLines TileFetch::tile(const float* tensor, const TileItem& next, int cha
   lines.per_run = static_cast<int>(offsets_.size());
   lines.run_stride = layout_.channel_stride * 4;
   lines.count = lines.per_run * channels;
+  lines.to_l1 = to_l1_;
   return lines;
 }
 

@@ -1,4 +1,4 @@
-// What a thread fetches into L2 beside a tile, for those that follow: the lines of the next tile, or, where
+// What a thread fetches beside a tile, for those that follow: the lines of the next tile, or, where
 // tiles follow each other along rows (TileChoice::by_rows), a share of the rows that the tiles of the next
 // rows add. The latter stand one after another in memory, so that the processor's own prefetchers run ahead
 // of ours: several times the bandwidth of a tile's scattered runs.
@@ -35,7 +35,9 @@ class TileFetch {
   // Share `index` of `count` of these rows, of some channels.
   PrefetchLines row_lines(const float* tensor, const TileItem* now, const TileItem& next, int channel,
                           int channels, int64_t index, int64_t count) const {
-    return lines_of_rows(tensor, layout_, rows(now, next), channel, channels, index, count);
+    PrefetchLines lines = lines_of_rows(tensor, layout_, rows(now, next), channel, channels, index, count);
+    lines.to_l1 = to_l1_;
+    return lines;
   }
 
   int last_row() const { return last_row_; }  // that taps reach from a position
@@ -44,6 +46,7 @@ class TileFetch {
 
  private:
   Layout layout_;
+  bool to_l1_ = false;
   int step_ = 1;
   int first_row_ = 0, last_row_ = -1;  // that taps reach from a position; none: no taps
   std::vector<int32_t> offsets_;       // bytes, of a tile's new lines, of one channel

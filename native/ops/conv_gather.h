@@ -249,7 +249,10 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         place.last = b == channel_blocks - 1;
         place.x = x + channel * lx.channel_stride * 4;
         place.next_count = 0;
-        const auto add = [&](const PrefetchLines& lines) { place.next[place.next_count++] = lines; };
+        const auto add = [&](const PrefetchLines& lines) {
+          place.next[place.next_count] = lines;
+          place.next[place.next_count++].to_l1 = run.choice.to_l1;
+        };
         if (run.choice.prefetch && run.choice.by_rows) {
           const int64_t of_tile = parts * channel_blocks, steps = tile.of_rows * of_tile;
           const int64_t step = tile.in_rows * of_tile + part * channel_blocks + b;

@@ -23,6 +23,7 @@ constexpr double kPassSeconds = 0.6;    // either half of a pass's search ends a
 constexpr size_t kCandidates = 24;      // tiles timed at most
 constexpr size_t kFinalists = 4;        // of these, with each memory hint
 constexpr int kFinalRounds = 6;         // the slower half leaves after every second
+constexpr int kNearerRounds = 5;        // of the winner, fetching to L2 and to L1
 constexpr size_t kWgradCandidates = 8;  // for each of the lists that suit forward best
 constexpr size_t kLists = 2;            // of pairs, and as many of single outputs
 constexpr double kThreadMacs = 0.25e9;  // useful multiply-adds a thread and run: a few milliseconds
@@ -191,7 +192,19 @@ class LayerSearch {
       std::stable_sort(entrants.begin(), entrants.end(), faster);
       if (round % 2 == 0) entrants.resize((entrants.size() + 1) / 2);
     }
-    return entrants.front();
+    return nearer(entrants.front(), time_one);
+  }
+
+  // A tile that fetches ahead, into L2 or into L1.
+  static Timed nearer(const Timed& found, const std::function<double(const TileChoice&, int)>& time_one) {
+    if (!found.choice.prefetch) return found;
+    Timed to_l2{found.choice, 1e30}, to_l1{found.choice, 1e30};
+    to_l1.choice.to_l1 = true;
+    for (int round = 1; round <= kNearerRounds; round++) {
+      for (Timed* timed : {&to_l2, &to_l1})
+        timed->seconds = std::min(timed->seconds, time_one(timed->choice, 1));
+    }
+    return faster(to_l1, to_l2) ? to_l1 : to_l2;
   }
 
   static bool same_list(const TileChoice& a, const TileChoice& b) {

@@ -23,7 +23,7 @@ int largest_size(int limit, const Has& has) {
 std::string tile_text(const TileChoice& c) {
   return std::string(c.across_blocks ? "b" : "") + std::to_string(c.height) + "x" + std::to_string(c.width) +
          "/" + std::to_string(c.channels) + (c.stream ? "n" : "") + (c.prefetch ? "p" : "") +
-         (c.by_rows ? "r" : "") + (c.pairs ? "t" : "");
+         (c.to_l1 ? "l" : "") + (c.by_rows ? "r" : "") + (c.pairs ? "t" : "");
 }
 
 bool parse_tile(const std::string& text, TileChoice* choice) {
@@ -42,6 +42,10 @@ bool parse_tile(const std::string& text, TileChoice* choice) {
   }
   if (*at == 'p') {
     c.prefetch = true;
+    at++;
+  }
+  if (*at == 'l' && c.prefetch) {
+    c.to_l1 = true;
     at++;
   }
   if (*at == 'r' && !c.across_blocks) {

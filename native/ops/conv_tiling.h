@@ -17,12 +17,13 @@ struct TileChoice {
   int channels = 1;       // input channels a block
   bool stream = false;    // write with non-temporal stores
   bool prefetch = false;  // fetch what follows into L2 (conv_fetch.h)
+  bool to_l1 = false;     // fetch it into L1 instead
   bool by_rows = false;   // tiles follow each other along rows, not down columns
   bool pairs = false;     // of sparse lists: two outputs are walked together
 };
 
-// "2x8/24", "b8x1/64" across blocks, then n (stream), p (prefetch), r (by rows, never across blocks)
-// and t (two outputs together).
+// "2x8/24", "b8x1/64" across blocks, then n (stream), p or pl (prefetch, to L1), r (by rows, never across
+// blocks) and t (two outputs together).
 std::string tile_text(const TileChoice&);
 bool parse_tile(const std::string& text, TileChoice*);
 

@@ -15,7 +15,7 @@ static constexpr int gather_passes(int positions, int lanes, int registers) {
   return positions * (16 / lanes) <= registers ? 1 : 16 / lanes;
 }
 
-// Lines that later calls of a thread read and this one fetches into L2, a few beside each output: all at once
+// Lines that later calls of a thread read and this one fetches, a few beside each output: all at once
 // they would fill the core's miss buffers and stall it. They come in runs, each per_run lines.
 struct PrefetchLines {
   const char* base = nullptr;
@@ -23,6 +23,7 @@ struct PrefetchLines {
   int per_run = 0;
   int64_t run_stride = 0;    // bytes
   int first = 0, count = 0;  // lines
+  bool to_l1 = false;        // else to L2
 };
 
 // Where a call leaves Σ y and Σ y² of each of its outputs over its tile; sums null: not wanted. Lanes of the

@@ -27,15 +27,25 @@ class PrefetchCursor {
       int lines = now < in_run_ ? now : in_run_;
       now -= lines;
       in_run_ -= lines;
-      if (offsets_ != nullptr) {
-        for (; lines > 0; lines--) prefetch_l2(run_ + *offsets_++);
+      if (lines_->to_l1) {
+        fetch(lines, [](const char* line) { prefetch(line); });
       } else {
-        for (; lines > 0; lines--, at_ += 64) prefetch_l2(at_);
+        fetch(lines, [](const char* line) { prefetch_l2(line); });
       }
     }
   }
 
  private:
+  // Of the run at hand.
+  template <class Fetch>
+  void fetch(int lines, const Fetch& one) {
+    if (offsets_ != nullptr) {
+      for (; lines > 0; lines--) one(run_ + *offsets_++);
+    } else {
+      for (; lines > 0; lines--, at_ += 64) one(at_);
+    }
+  }
+
   void next_run() {
     int first = 0;
     if (in_group_ > 0) {

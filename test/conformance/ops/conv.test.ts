@@ -126,6 +126,8 @@ for (const kernel of kernels()) {
       expect(() => run(test, inputs, { isa, choice: 'forward=1x4/4 wgrad=1x4/4' })).toThrow(/dgrad/);
       const acrossBlocks = 'forward=b2x1/4r dgrad=1x4/4 wgrad=1x4/4';
       expect(() => run(test, inputs, { isa, choice: acrossBlocks })).toThrow(/b2x1/);
+      const toL1Alone = 'forward=1x4/4l dgrad=1x4/4 wgrad=1x4/4';
+      expect(() => run(test, inputs, { isa, choice: toL1Alone })).toThrow(/1x4\/4l/);
     });
 
     // More parts of the images than eight, and more threads than parts.
@@ -134,7 +136,7 @@ for (const kernel of kernels()) {
       (name) => {
         const test: ConvCase = { ...parseShape(name), density };
         const inputs = makeInputs(test, true);
-        const tiles = 'forward=2x2/4npr dgrad=2x2/4npr wgrad=2x2/4pr';
+        const tiles = 'forward=2x2/4npr dgrad=2x2/4nplr wgrad=2x2/4plr';
         const choice = kernel.op === 'masked_conv2d' ? `dense ${tiles}` : tiles;
         for (const threads of [1, 3, 20]) {
           const result = run(test, inputs, { isa, threads, choice });
