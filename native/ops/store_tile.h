@@ -20,6 +20,12 @@ class PrefetchCursor {
   }
 
   void step() {
+    if (left_ > 0) fetch_share();
+  }
+
+ private:
+  // A call, so that the kernel around it keeps its registers for itself.
+  __attribute__((noinline)) void fetch_share() {
     int now = share_ < left_ ? share_ : left_;
     left_ -= now;
     while (now > 0) {
@@ -35,7 +41,6 @@ class PrefetchCursor {
     }
   }
 
- private:
   // Of the run at hand.
   template <class Fetch>
   void fetch(int lines, const Fetch& one) {
