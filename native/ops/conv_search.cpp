@@ -24,6 +24,7 @@ constexpr size_t kCandidates = 24;      // tiles timed at most
 constexpr size_t kFinalists = 4;        // of these, with each memory hint
 constexpr int kFinalRounds = 6;         // the slower half leaves after every second
 constexpr int kNearerRounds = 5;        // of the winner, fetching to L2 and to L1
+constexpr double kNearerPays = 0.98;    // of the time to L2, at most
 constexpr size_t kWgradCandidates = 8;  // for each of the lists that suit forward best
 constexpr size_t kLists = 2;            // of pairs, and as many of single outputs
 constexpr double kThreadMacs = 0.25e9;  // useful multiply-adds a thread and run: a few milliseconds
@@ -195,7 +196,7 @@ class LayerSearch {
     return nearer(entrants.front(), time_one);
   }
 
-  // A tile that fetches ahead, into L2 or into L1.
+  // A tile that fetches ahead, into L2, or into L1 where that gains more than chance does.
   static Timed nearer(const Timed& found, const std::function<double(const TileChoice&, int)>& time_one) {
     if (!found.choice.prefetch) return found;
     Timed to_l2{found.choice, 1e30}, to_l1{found.choice, 1e30};
@@ -204,7 +205,7 @@ class LayerSearch {
       for (Timed* timed : {&to_l2, &to_l1})
         timed->seconds = std::min(timed->seconds, time_one(timed->choice, 1));
     }
-    return faster(to_l1, to_l2) ? to_l1 : to_l2;
+    return to_l1.seconds < kNearerPays * to_l2.seconds ? to_l1 : to_l2;
   }
 
   static bool same_list(const TileChoice& a, const TileChoice& b) {
