@@ -83,7 +83,7 @@ RP_INLINE void prefetch_tile(const char* y, int64_t y_row, int64_t y_col) {
   }
 }
 
-// s += Σ (y - origin), q += Σ (y - origin)² over a tile; several chains of sums, since a sum waits for the
+// s = Σ (y - origin), q = Σ (y - origin)² over a tile; several chains of sums, since a sum waits for the
 // one before it.
 template <int kSums>
 RP_INLINE void sum_differences(const Vec* y, Vec origin, Vec* s, Vec* q) {
@@ -110,6 +110,7 @@ RP_INLINE void sum_differences(const Vec* y, Vec origin, Vec* s, Vec* q) {
 template <int kHeight, int kWidth, int kVectors>
 __attribute__((noinline)) void sum_masked_differences(const Vec* y, Vec origin, const TileSums& out, int lane,
                                                       Vec* s, Vec* q) {
+  *s = *q = zero();
   for (int h = 0; h < kHeight; h++) {
     for (int c = 0; c < kWidth; c++) {
       for (int v = 0; v < kVectors; v++) {
@@ -129,7 +130,7 @@ template <int kHeight, int kWidth, int kVectors>
 RP_INLINE void sum_tile(const Vec* y, const TileSums& out, int output, int lane) {
   const float first = y[0][0];
   const Vec origin = broadcast(first);
-  Vec s = zero(), q = zero();
+  Vec s, q;
   if (out.lanes == nullptr) {
     sum_differences<kHeight * kWidth * kVectors>(y, origin, &s, &q);
   } else {

@@ -120,7 +120,7 @@ __attribute__((noinline)) void gather_outputs(const SparseGatherArgs& call) {
         prefetch_tile<kHeight, kWidth>(y + k * y_channel, y_row, y_col);
     }
     const int32_t* const end = args.list + ends[row + 1];
-    if (kOutputs == 1 && cursor.at == end && !first && !last) continue;
+    if (cursor.at == args.list + ends[row + kRows] && !first && !last) continue;
     ListCursor behind = cursor;
     for (int lane = 0; lane < 16; lane += kLanes * kVectors) {
       const auto partial_of = [&](int k, int s) {
