@@ -67,4 +67,10 @@ inline Layout make_layout(int channels, int height, int width, int border) {
   return l;
 }
 
+// Of a buffer that holds one image block at a time: all blocks lie at the same place.
+inline Layout one_block(Layout l) {
+  l.block_stride = 0;
+  return l;
+}
+
 }  // namespace rp

@@ -9,6 +9,7 @@
 #include "cpu/threads.h"
 #include "ops/conv_choice.h"
 #include "ops/conv_kinds.h"
+#include "ops/conv_model.h"
 #include "ops/conv_pass.h"
 #include "ops/conv_search.h"
 
@@ -60,6 +61,18 @@ bool suits_dense(const ConvShape& shape, const MaskView& mask) {
   return mask.nnz > 0 && density_quarters(shape, mask) >= -2;
 }
 
+bool forward_takes_turns(const ConvShape& shape, const ConvLayouts& layouts) {
+  return takes_turns(forward_pass(shape, layouts));
+}
+
+bool has_joint_backward(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts) {
+  const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
+  if (!std::all_of(passes.begin(), passes.end(), fills_tiles) || !takes_turns(main_pass(passes))) return false;
+  const bool dense = mask.bits == nullptr || suits_dense(shape, mask);
+  return takes_turns(forward_pass(shape, layouts)) && (!dense || dense_wgrad_goes_beside(shape)) &&
+         (mask.bits == nullptr || sparse_wgrad_goes_beside(shape, mask.nnz));
+}
+
 std::string shape_text(const ConvShape& s) {
   char text[160];
   std::snprintf(text, sizeof text, "%dx%dx%dx%d stride %d padding %d on %dx%d", s.out_channels, s.in_channels,
@@ -76,11 +89,11 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   const int64_t taps = int64_t{s.kernel_h} * s.kernel_w;
   const int64_t positions =
       int64_t{1} * s.in_height * s.in_width + int64_t{1} * s.out_height() * s.out_width();
-  // Partial sums of forward or dgrad (at most 28 positions a tile), or of wgrad (a part of L2), and what goes
+  // Partial sums of forward or dgrad (at most 28 positions a tile) and of wgrad (a part of L2), and what goes
   // tile by tile.
   const int64_t wide = std::max(s.in_channels, s.out_channels);
   const int64_t scratch =
-      std::max<int64_t>(28 * 64 * wide, core_caches().l2_bytes * 5 / 8 + 4 * wide) + 64 * taps * wide + 64;
+      28 * 64 * wide + core_caches().l2_bytes * 5 / 8 + 4 * wide + 64 * taps * wide + 128;
   const int64_t tiles = 20 * positions * 2;
   const int64_t weights = conv_weights_bytes(s, mask, layouts);
   // In scratch, wgrad's sums of parts of the images.

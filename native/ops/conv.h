@@ -47,6 +47,8 @@ struct ConvLayouts {
   Layout dy, dx;  // dgrad: dy read, dx written; wgrad reads x and dy. dx may be unset when has_dgrad is false
   bool has_dgrad = true;
   bool has_wgrad = true;
+  // Some pass's input is made in turns (ConvCompanions::input): no tile may lie across image blocks.
+  bool made_in_turns = false;
 };
 
 // One set of weight values in the order that the kernels read: the layer's own, or a tangent direction.
@@ -61,6 +63,19 @@ class ConvWeights {
 struct ConvSums {
   double* sums;
   int images;
+};
+
+// What dgrad and wgrad of a layer read and write when they run together. Companions are dgrad's, and make dy.
+struct ConvBackward {
+  const float* x = nullptr;
+  const RowWork* makes_x = nullptr;  // instead of x, in memory of each thread
+  float* const* made_x = nullptr;
+  float* dx = nullptr;
+  bool add_dx = false;
+  float* dw = nullptr;
+  bool add_dw = false;
+  ConvCompanions beside;
+  double* wgrad_microseconds = nullptr;  // not null: what the first thread spends on wgrad is added
 };
 
 class ConvLayer {
@@ -81,6 +96,9 @@ class ConvLayer {
                      const ConvCompanions& = {}) const = 0;
   // dw: packed, nnz values; add: dw += instead of =.
   virtual void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add, ThreadTeam&) const = 0;
+  // Both, a few rows at a time, of a layer that has_joint_backward: dy is made, read by either and forgotten.
+  // The same bits as one after the other.
+  virtual void backward(const ConvBackward&, const ConvWeights&, int blocks, ThreadTeam&) const = 0;
 
   // Bytes held by this object, by one ConvWeights, and scratch (all threads). Scratch is shared by all layers
   // of a team: the largest counts, not the sum.
@@ -118,6 +136,12 @@ int density_quarters(const ConvShape&, const MaskView&);
 // Whether the dense kernels may compute a masked layer: so many weights are kept (65 %) that computing them
 // all takes less time than skipping the others, and two packed copies fit 28 bytes a kept one.
 bool suits_dense(const ConvShape&, const MaskView&);
+
+// Whether a pass's input may be made in turns (ConvCompanions::input): an image fills tiles by itself, and the
+// rows that a band of them works on stay in the thread's caches.
+bool forward_takes_turns(const ConvShape&, const ConvLayouts&);
+// And whether dgrad and wgrad may run together.
+bool has_joint_backward(const ConvShape&, const MaskView&, const ConvLayouts&);
 
 // "64x32x3x3 stride 1 padding 1 on 16x16"
 std::string shape_text(const ConvShape&);

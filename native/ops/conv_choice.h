@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "ops/conv.h"
 #include "ops/conv_tiling.h"
 
 namespace rp {
@@ -39,6 +40,16 @@ inline TileChoice choice_of(const std::string& text, const std::string& pass) {
   }
   fail("[conv] expected the plan to name a tile for %s (\"%s=2x8/24\"), got \"%s\".", pass.c_str(),
        pass.c_str(), text.c_str());
+}
+
+// Throws rp::Error where a tile lies across image blocks that are to be made one at a time.
+inline void check_turns(const ConvChoices& c, const ConvLayouts& layouts) {
+  const bool across = c.forward.across_blocks || (c.has_dgrad && c.dgrad.across_blocks) ||
+                      (c.has_wgrad && c.wgrad.across_blocks);
+  if (!layouts.made_in_turns || !across) return;
+  fail("[conv] choice \"%s\": expected tiles of one image block (2x8/24, not b2x8/24), since this layer's "
+       "input is made block by block.",
+       choices_text(c).c_str());
 }
 
 }  // namespace rp

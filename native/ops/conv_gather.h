@@ -10,6 +10,7 @@
 #include "cpu/features.h"
 #include "cpu/threads.h"
 #include "ops/conv_fetch.h"
+#include "ops/conv_images.h"
 #include "ops/conv_pass.h"
 #include "ops/conv_scratch.h"
 #include "ops/conv_tiling.h"
@@ -57,7 +58,7 @@ struct GatherRun {
   int phase_count;
   const TileChoice& choice;
   int output_group;  // outputs are split between threads at multiples of it
-  const float* x;
+  const float* x;    // null: see ConvCompanions::input
   float* y;
   int blocks;
   const ConvSums* sums;  // null: not wanted; of a single phase only
@@ -66,6 +67,7 @@ struct GatherRun {
   // Whether the work beside it takes turns with the tiles: where these follow rows, or blocks are small, so
   // that rows are still in the caches. Elsewhere it would only keep what is written from being streamed.
   bool turns_pay() const {
+    if (beside.input != nullptr) return true;
     const int64_t block = 4 * (phases[0].pass.x.block_stride + phases[0].pass.y.block_stride);
     return (beside.before || beside.after) && (choice.by_rows || block <= 4 * core_caches().l2_bytes);
   }
@@ -91,6 +93,11 @@ class GatherItems {
     const Tiling& tiling = run_.phases[p].tiling;
     *tile = tiling.item(group * tiling.tiles() + left, run_.blocks);
     return p;
+  }
+  // The first group of a thread that has whole ones, or the end.
+  int64_t share_begin(int64_t member, int64_t members) const {
+    if (run_.beside.reads_input == nullptr) return groups_ * member / members;
+    return part_begin(groups_, image_parts(groups_) * member / members);
   }
   // Image blocks before a group, which may be the end.
   int blocks_before(int64_t group) const {
@@ -119,6 +126,7 @@ class GatherTurns {
     };
     makes_ = share(run.beside.before, last_is_made);
     reads_ = share(run.beside.after, 0);
+    reads_input_ = share(run.beside.reads_input, 0);
   }
 
   // Has the rows made that this tile reads.
@@ -131,24 +139,26 @@ class GatherTurns {
     }
   }
 
-  // Has the rows read that are complete with this tile: with the last strip of the last phase.
+  // Has the rows read that are complete with this tile: those written with the last strip of the last phase.
   void after(int64_t item, const TileItem& tile, int phase) {
-    const RowWork* work = reads_.work();
-    if (work == nullptr) return;
+    if (run_ == nullptr) return;
     const bool across = run_->choice.across_blocks;
     if ((item + 1) % items_->tiles() == 0) {
-      reads_.advance((tile.block + (across ? tile.height : 1)) * work->per_block());
+      for (RowProgress* progress : {&makes_, &reads_, &reads_input_})
+        progress->advance_to_block(tile.block + (across ? tile.height : 1));
       return;
     }
     const ConvPass& pass = run_->phases[phase].pass;
-    if (across || !last_phase(phase) || tile.col + tile.width < pass.cols || tile.in_rows + 1 < tile.of_rows)
-      return;
-    const int complete = (tile.row + tile.height - 1) * pass.y_step + pass.y_row + 1;
-    reads_.advance(tile.block * work->per_block() + work->within(complete));
+    if (across || tile.col + tile.width < pass.cols || tile.in_rows + 1 < tile.of_rows) return;
+    if (const RowWork* work = reads_input_.work()) {
+      const int made = static_cast<int>(makes_.done() - tile.block * makes_.work()->per_block());
+      reads_input_.advance(tile.block * work->per_block() + work->within(made));
+    }
+    if (const RowWork* work = last_phase(phase) ? reads_.work() : nullptr) {
+      const int complete = (tile.row + tile.height - 1) * pass.y_step + pass.y_row + 1;
+      reads_.advance(tile.block * work->per_block() + work->within(complete));
+    }
   }
-
-  // What no tile reads.
-  void finish() { makes_.finish(); }
 
   // add(lines) for share `step` of `steps` of what the work will read: with the rows that the next tiles add,
   // and with those that this row of tiles completes.
@@ -179,14 +189,15 @@ class GatherTurns {
 
   const GatherRun* run_ = nullptr;
   const GatherItems* items_ = nullptr;
-  RowProgress makes_, reads_;
+  RowProgress makes_, reads_, reads_input_;
 };
 
 template <class Call>
 void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, void (*stream_fence)(),
                 const Call& call) {
   const ConvPass& first = run.phases[0].pass;
-  const Layout &lx = first.x, &ly = first.y;
+  float* const* const made = run.beside.input;
+  const Layout lx = made ? one_block(first.x) : first.x, ly = first.y;
   const int channel_blocks = (first.inputs() + run.choice.channels - 1) / run.choice.channels;
   const GatherItems all(run);
   const int64_t items = all.count();
@@ -201,7 +212,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   // Few tiles: outputs are split as well. Every value is still computed by one thread in one order.
   const int groups = (first.outputs() + run.output_group - 1) / run.output_group;
   int64_t parts = 1;
-  while (items * parts < 4 * team.size() && team.size() > 1 && parts * 4 <= groups) parts *= 2;
+  while (!made && items * parts < 4 * team.size() && team.size() > 1 && parts * 4 <= groups) parts *= 2;
 
   const auto walk = [&](int64_t begin, int64_t end, int member, GatherTurns& turns) {
     GatherPlace place;
@@ -210,6 +221,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     place.y_col = int64_t{64} * first.y_step;
     place.y_channel = ly.channel_stride * 4;
     place.partial = scratch.member(member);
+    const float* const input = made ? made[member] : run.x;  // made: of one image block
     for (int64_t index = begin; index < end; index++) {
       const int64_t part = index % parts;
       TileItem tile, next;
@@ -233,7 +245,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         place.sums.images = last_images;
       }
       const char* x = reinterpret_cast<const char*>(
-          run.x + lx.at(tile.block, 0, tile.row * first.x_step, tile.col * first.x_step));
+          input + lx.at(tile.block, 0, tile.row * first.x_step, tile.col * first.x_step));
       place.y =
           reinterpret_cast<char*>(run.y + ly.at(tile.block, place.output, tile.row * pass.y_step + pass.y_row,
                                                 tile.col * pass.y_step + pass.y_col));
@@ -258,12 +270,12 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
           const int64_t step = tile.in_rows * of_tile + part * channel_blocks + b;
           if (fetches) {
             const RowRange rows = fetch.rows(next_phase == place.phase ? &tile : nullptr, next);
-            add(lines_of_rows(run.x, lx, rows, 0, pass.inputs(), step, steps));
+            if (!made) add(lines_of_rows(input, lx, rows, 0, pass.inputs(), step, steps));
             turns.fetch_next(rows, step, steps, add);
           }
           turns.fetch_read(tile, place.phase, step, steps, add);
-        } else if (fetches) {
-          add(fetch.tile(run.x, next, channel, std::min(run.choice.channels, pass.inputs() - channel)));
+        } else if (fetches && !made) {
+          add(fetch.tile(input, next, channel, std::min(run.choice.channels, pass.inputs() - channel)));
         }
         call(place);
       }
@@ -273,7 +285,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   };
 
   const RowWork *before = run.beside.before, *after = run.beside.after;
-  const bool takes_turns = run.turns_pay() && parts == 1 && all.groups() % team.size() == 0;
+  const bool takes_turns = made || (run.turns_pay() && parts == 1 && all.groups() % team.size() == 0);
   if (!takes_turns) {
     if (before != nullptr) before->run_all(run.blocks, team);
     team.parallel_range(items * parts, [&](int64_t begin, int64_t end, int member) {
@@ -283,20 +295,22 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     if (after != nullptr) after->run_all(run.blocks, team);
     return;
   }
-  const int64_t of_member = all.groups() / team.size();
-  // A thread's last row clears the border that the next thread's first tile reads: it is made first.
-  const bool neighbours = before != nullptr && team.size() > 1;
+  // A thread's last row clears the border that the next thread's first tile reads: it is made first. Not where
+  // each has memory of its own, in which only the border above the first row is left to clear.
+  const bool neighbours = before != nullptr && !made && team.size() > 1;
   if (neighbours) {
     team.parallel([&](int member) {
-      const int64_t end = all.blocks_before((member + 1) * of_member) * before->per_block();
+      const int64_t end =
+          all.blocks_before(all.share_begin(member + 1, team.size())) * before->per_block();
       before->run(end - 1, end, member);
     });
   }
   team.parallel([&](int member) {
-    const int64_t begin = member * of_member, end = begin + of_member;
+    const int64_t begin = all.share_begin(member, team.size());
+    const int64_t end = all.share_begin(member + 1, team.size());
+    if (made) std::fill_n(made[member] - lx.margin, lx.margin, 0.0f);
     GatherTurns turns(run, all, all.blocks_before(begin), all.blocks_before(end), neighbours, member);
     walk(begin * all.tiles(), end * all.tiles(), member, turns);
-    turns.finish();
   });
 }
 

@@ -19,6 +19,11 @@ std::unique_ptr<ConvLayer> make_masked_conv(const ConvShape&, const MaskView&, c
 std::unique_ptr<ConvLayer> make_dense_conv(const ConvShape&, const ConvLayouts&, const ConvOptions&, Isa,
                                            ThreadTeam&);
 
+// Whether wgrad goes by parts of the images and the sums of one fit a thread's caches, so that it may run
+// beside dgrad.
+bool sparse_wgrad_goes_beside(const ConvShape&, int64_t nnz);
+bool dense_wgrad_goes_beside(const ConvShape&);
+
 // Tiles for a pass, best first by the cost model of the kind. blocks: image blocks of the largest batch.
 // channels: of a sparse wgrad, which walks forward's list, forward's channel block.
 enum class ConvPassKind { forward, dgrad, wgrad };

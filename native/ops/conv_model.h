@@ -31,6 +31,17 @@ inline bool rows_fit(const ConvPass& pass, const TileChoice& c) {
   return 4 * (x_rows * pass.x.row_stride + 2 * c.height * pass.y.row_stride) <= core_caches().l2_bytes;
 }
 
+// Only where an image alone cannot fill a tile do tiles lie across image blocks.
+inline bool fills_tiles(const ConvPass& pass) { return pass.rows * pass.cols > 16; }
+
+// Whether what a pass reads may be made in turns with its tiles, a block in memory of each thread.
+inline bool takes_turns(const ConvPass& pass) {
+  TileChoice rows;
+  rows.height = 2;
+  const int64_t block = 4 * (pass.x.block_stride + pass.y.block_stride);
+  return fills_tiles(pass) && (block <= 4 * core_caches().l2_bytes || rows_fit(pass, rows));
+}
+
 struct TileShape {
   int height, width;
 };
@@ -115,8 +126,7 @@ void for_each_tile(const TileShape* shapes, int count, const ConvPass& pass, con
     choice.height = shape->height;
     choice.width = shape->width;
     if (shape->height <= pass.rows) add(choice);
-    // Across image blocks only where an image alone cannot fill a tile.
-    if (pass.rows * pass.cols <= 16 && shape->height > 1 && shape->height <= std::max(blocks, 2)) {
+    if (!fills_tiles(pass) && shape->height > 1 && shape->height <= std::max(blocks, 2)) {
       choice.across_blocks = true;
       add(choice);
     }

@@ -61,7 +61,8 @@ bool parse_tile(const std::string& text, TileChoice* choice) {
   return true;
 }
 
-Tiling::Tiling(int rows, int cols, const TileChoice& choice, const HasTile& has) : choice_(choice) {
+Tiling::Tiling(int rows, int cols, const TileChoice& choice, const HasTile& has)
+    : choice_(choice), rows_(rows) {
   if (!has(choice.height, choice.width)) {
     fail("[conv] choice \"%s\": this machine's kernels have no %dx%d tile.", tile_text(choice).c_str(),
          choice.height, choice.width);

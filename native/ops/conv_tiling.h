@@ -2,6 +2,7 @@
 // columns are neighbouring positions, its rows either neighbouring image rows or (small maps, linear layers)
 // the same position of neighbouring image blocks. Tiles cover every position exactly once.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -46,6 +47,12 @@ class Tiling {
   TileItem item(int64_t index, int blocks) const;
   int64_t groups(int blocks) const;         // of blocks, by the choice alone
   int64_t tiles() const { return tiles_; }  // of one group
+  // Bands of so many rows (the last may have fewer), whose tiles follow each other, and the first tile of one
+  // or beyond the last. All rows are one band where tiles do not follow rows.
+  int band_rows() const { return has_bands() ? runs_.front().height : rows_; }
+  int64_t band_begin(int64_t band) const {
+    return band * band_rows() < rows_ ? band * strips_.front().count : tiles_;
+  }
   int largest() const { return largest_; }  // positions of the largest tile
   int64_t bytes() const {
     return static_cast<int64_t>(strips_.capacity() * sizeof(Strips) + runs_.capacity() * sizeof(Run));
@@ -62,7 +69,10 @@ class Tiling {
     int first, row, height;
   };
 
+  bool has_bands() const { return choice_.by_rows && strips_.size() == 1; }
+
   TileChoice choice_;
+  int rows_ = 0;
   std::vector<Strips> strips_;
   std::vector<Run> runs_;
   int64_t tiles_ = 0;

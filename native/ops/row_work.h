@@ -61,6 +61,12 @@ class RowWork {
 struct ConvCompanions {
   const RowWork* before = nullptr;  // makes the rows that the pass reads, borders included
   const RowWork* after = nullptr;   // reads rows that it has written
+  // Of each thread, where `before` makes its image blocks, one after another: what the pass reads is nowhere
+  // stored. Null: it is.
+  float* const* input = nullptr;
+  // With `input`: reads rows that `before` has made. One thread has all image blocks of a part
+  // (conv_images.h).
+  const RowWork* reads_input = nullptr;
 };
 
 // How far one thread is with its share of a work's items.
@@ -78,7 +84,9 @@ class RowProgress {
     work_->run(done_, item, member_);
     done_ = item;
   }
-  void finish() { advance(end_); }
+  void advance_to_block(int64_t block) {
+    if (work_ != nullptr) advance(block * work_->per_block());
+  }
 
  private:
   const RowWork* work_ = nullptr;

@@ -52,7 +52,7 @@ void Session::conv_backward(const Step& step, const BackwardStep& backward, bool
   }
   // Dgrad first: beside it dy may be made.
   if (backward.write[0] != GradientWrite::none) conv_dgrad(step, backward, accumulate);
-  if (program_->weight_gradients()) {
+  if (program_->weight_gradients() && !backward.joint) {
     OpTimer timer(profile_, OpKind::conv_wgrad, spec.name);
     conv.layer->wgrad(value(step.input()), dy, parameters_.gradient(spec.weight), blocks_, accumulate, team_);
   }
@@ -73,17 +73,38 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
   if (maker)
     writing = write_args(*maker, program_->backward_steps[backward.makes_dy], maker->last_batch_norm());
   if (reader) summing = sums_args(*reader);
-  double write_time = 0, sum_time = 0;
+  const Step* x_maker = backward.makes_x >= 0 ? &steps[backward.makes_x] : nullptr;
+  const Layout& x_layout = plan_.values[step.input()];
+  float* const* const made_dy =
+      backward.joint ? made(plan_.gradients[step.output], made_gradients_) : nullptr;
+  float* const* const made_x = x_maker ? made(x_layout, made_values_) : nullptr;
+  double write_time = 0, sum_time = 0, x_time = 0, wgrad_time = 0;
   const auto write = timed(
-      [&](int64_t begin, int64_t end, bool alone) { apply_rows(writing, begin, end, alone); }, &write_time);
-  const auto sum =
-      timed([&](int64_t begin, int64_t end, bool) { combine_.backward(summing, begin, end); }, &sum_time);
+      [&](int64_t begin, int64_t end, int member, bool alone) {
+        if (!made_dy) return apply_rows(writing, begin, end, alone);
+        BatchNormApplyArgs args = writing;
+        args.dx = made_dy[member];
+        args.dx_layout = one_block(writing.dx_layout);
+        batch_norm_.apply(args, begin, end);
+      },
+      &write_time);
+  const auto sum = timed(
+      [&](int64_t begin, int64_t end, int, bool) { combine_.backward(summing, begin, end); }, &sum_time);
+  CombineArgs making;
+  if (x_maker) making = known_combine_args(*x_maker);
+  const auto make_x = timed(
+      [&](int64_t begin, int64_t end, int member, bool) {
+        combine_.forward(made_at(making, made_x[member]), begin, end);
+      },
+      &x_time);
   RowWork before(writing.dx_layout.height, 1, write);
   before.reads(writing.g, writing.g_layout);
   before.reads(writing.term.x, writing.term.layout);
   RowWork after(summing.dz_layout.height, summing.rows_per_chunk, sum);
   if (summing.mask == ReluMask::output) after.reads(summing.z, summing.z_layout);
   if (summing.term_count > 0) after.reads(summing.terms[0].x, summing.terms[0].layout);
+  const RowWork makes_x(x_layout.height, 1, make_x);
+  const ConvCompanions beside = {maker ? &before : nullptr, summing.dz ? &after : nullptr, made_dy};
 
   int64_t write_event = -1;
   if (maker) {
@@ -92,15 +113,32 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
   }
   const int64_t event = profile_.begin(OpKind::conv_dgrad, spec.name.c_str());
   const int64_t sum_event = reader ? profile_.begin(OpKind::combine_sums, reader->name.c_str()) : -1;
-  conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks_,
-                    backward.write[0] == GradientWrite::add, team_,
-                    {maker ? &before : nullptr, summing.dz ? &after : nullptr});
+  const int64_t x_event = x_maker ? profile_.begin(OpKind::combine_forward, x_maker->name.c_str()) : -1;
+  const int64_t wgrad_event = backward.joint ? profile_.begin(OpKind::conv_wgrad, spec.name.c_str()) : -1;
+  const bool add = backward.write[0] == GradientWrite::add;
+  if (backward.joint) {
+    ConvBackward run;
+    run.x = x_maker ? nullptr : value(step.input());
+    run.makes_x = x_maker ? &makes_x : nullptr;
+    run.made_x = made_x;
+    run.dx = gradient_of(step.input());
+    run.add_dx = add;
+    run.dw = parameters_.gradient(spec.weight);
+    run.add_dw = accumulate;
+    run.beside = beside;
+    run.wgrad_microseconds = wgrad_event >= 0 ? &wgrad_time : nullptr;
+    conv.layer->backward(run, *conv.weights, blocks_, team_);
+  } else {
+    conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks_, add, team_,
+                      beside);
+  }
   if (reader) {
     const double start = profile_.clock();
     combine_factors(*reader, accumulate);
     sum_time += profile_.clock() - start;
   }
-  profile_.end_shared(write_event, write_time, event, sum_event, sum_time);
+  profile_.end_shared({{write_event, write_time}}, event,
+                      {{sum_event, sum_time}, {x_event, x_time}, {wgrad_event, wgrad_time - x_time}});
 }
 
 void Session::bias_gradient(const ConvSpec& spec, int output, const float* dy, float* out, bool accumulate) {

@@ -10,17 +10,15 @@ namespace rp {
 namespace cpu {
 namespace {
 
-// Looks at existing images alone.
-bool is_finite(const Layout& l, const float* x, int n) {
-  for (int64_t b = 0; b < image_blocks(n); b++) {
-    const int64_t images = std::min<int64_t>(kImagesPerBlock, n - b * kImagesPerBlock);
-    for (int64_t h = 0; h < l.height; h++) {
-      for (int64_t c = 0; c < l.channels; c++) {
-        for (int64_t w = 0; w < l.width; w++) {
-          const float* p = x + l.at(b, c, h, w);
-          for (int64_t i = 0; i < images; i++) {
-            if (!std::isfinite(p[i])) return false;
-          }
+// Of an image block of n images; looks at existing ones alone.
+bool is_finite(const Layout& l, const float* x, int64_t block, int n) {
+  const int64_t images = std::min<int64_t>(kImagesPerBlock, n - block * kImagesPerBlock);
+  for (int64_t h = 0; h < l.height; h++) {
+    for (int64_t c = 0; c < l.channels; c++) {
+      for (int64_t w = 0; w < l.width; w++) {
+        const float* p = x + l.at(block, c, h, w);
+        for (int64_t i = 0; i < images; i++) {
+          if (!std::isfinite(p[i])) return false;
         }
       }
     }
@@ -61,13 +59,38 @@ void Session::forward(bool update_running_stats) {
 
 std::string Session::first_non_finite_step() {
   import(batch_);
-  if (!is_finite(plan_.values[0], value(0), n_)) return "input";
+  for (int b = 0; b < blocks_; b++) {
+    if (!is_finite(plan_.values[0], value(0), b, n_)) return "input";
+  }
   for (size_t i = 0; i < plan_.graph.steps.size(); i++) {
     const Step& step = plan_.graph.steps[i];
-    forward_step(step, static_cast<int>(i), false);
-    if (!is_finite(plan_.values[step.output], value(step.output), n_)) return step.name;
+    const int output = step.output;
+    if (program_->transient_values[output]) {
+      if (!transient_is_finite(step)) return step.name;
+      continue;
+    }
+    const Step* maker = i > 0 ? &plan_.graph.steps[i - 1] : nullptr;
+    if (maker && program_->transient_values[maker->output]) {
+      conv_forward(step, maker, combine_args(*maker, false));
+    } else {
+      forward_step(step, static_cast<int>(i), false);
+    }
+    for (int b = 0; b < blocks_; b++) {
+      if (!is_finite(plan_.values[output], value(output), b, n_)) return step.name;
+    }
   }
   return "";
+}
+
+bool Session::transient_is_finite(const Step& step) {
+  const CombineArgs wanted = combine_args(step, false);
+  const CombineArgs args = made_at(wanted, made(wanted.z_layout, made_values_)[0]);
+  const int64_t height = args.z_layout.height;
+  for (int b = 0; b < blocks_; b++) {
+    combine_.forward(args, b * height, (b + 1) * height);
+    if (!is_finite(args.z_layout, args.z, b, n_)) return false;
+  }
+  return true;
 }
 
 void Session::forward_step(const Step& step, int index, bool update_running_stats) {
@@ -101,8 +124,13 @@ void Session::conv_forward(const Step& step, const Step* maker, const CombineArg
   float* y = value(step.output);
   {
     double spent = 0;
+    const bool transient = maker && program_->transient_values[maker->output];
+    float* const* const input = transient ? made(making.z_layout, made_values_) : nullptr;
     const auto make = timed(
-        [&](int64_t begin, int64_t end, bool alone) { combine_rows(making, begin, end, alone); }, &spent);
+        [&](int64_t begin, int64_t end, int member, bool alone) {
+          combine_rows(input ? made_at(making, input[member]) : making, begin, end, alone);
+        },
+        &spent);
     RowWork work(making.z_layout.height, 1, make);
     for (int t = 0; maker && t < making.term_count; t++)
       work.reads(making.terms[t].x, making.terms[t].layout);
@@ -115,10 +143,10 @@ void Session::conv_forward(const Step& step, const Step* maker, const CombineArg
     summed_[step.output] =
         program_->batch_statistics() && spec.bias < 0 && width > 0 && rows * width <= plan_.sum_doubles;
     const ConvSums sums{sums_.data(), n_};
-    conv.layer->forward(value(step.input()), *conv.weights, y, blocks_, false, team_,
-                        summed_[step.output] ? &sums : nullptr, {maker ? &work : nullptr, nullptr});
+    conv.layer->forward(input ? nullptr : value(step.input()), *conv.weights, y, blocks_, false, team_,
+                        summed_[step.output] ? &sums : nullptr, {maker ? &work : nullptr, nullptr, input});
     if (summed_[step.output]) add_rows(sums_.data(), rows, moments);
-    profile_.end_shared(before, spent, event, -1, 0);
+    profile_.end_shared({{before, spent}}, event, {});
   }
   if (spec.bias >= 0) {
     OpTimer timer(profile_, OpKind::bias_forward, spec.name);
@@ -143,39 +171,44 @@ void Session::add_bias(const ConvSpec& spec, const Layout& layout, float* y, con
 
 // ---- batch norm, ReLU, add
 
+// With the statistics of this batch or the running ones.
 CombineArgs Session::combine_args(const Step& step, bool update_running_stats) {
+  for (int t = 0; t < step.term_count; t++) {
+    const Term& term = step.terms[t];
+    if (term.batch_norm < 0) continue;
+    const BatchNormSpec& spec = plan_.graph.batch_norms[term.batch_norm];
+    BatchNormState& state = batch_norms_[term.batch_norm];
+    OpTimer timer(profile_, OpKind::statistics, spec.name);
+    if (program_->batch_statistics()) {
+      batch_statistics(spec, state, term.value, update_running_stats);
+    } else {
+      running_statistics(spec, state);
+    }
+    const Parameter& gamma = parameters_[spec.gamma];
+    const Parameter& beta = parameters_[spec.beta];
+    for (int c = 0; c < spec.channels; c++) {
+      const double scale =
+          state.inverse_std[c] * Parameters::element(gamma, parameters_.values(spec.gamma), c);
+      state.mean_float[c] = static_cast<float>(state.mean[c]);
+      state.scale[c] = static_cast<float>(scale);
+      // The shift takes back what rounding the mean to float moved.
+      const double moved = (state.mean_float[c] - state.mean[c]) * scale;
+      state.shift[c] =
+          static_cast<float>(Parameters::element(beta, parameters_.values(spec.beta), c) + moved);
+    }
+  }
+  return known_combine_args(step);
+}
+
+// With what combine_args left of its batch norms.
+CombineArgs Session::known_combine_args(const Step& step) const {
   CombineArgs args;
   args.n = n_;
   args.term_count = step.term_count;
   args.relu = step.relu;
-  args.z = value(step.output);
+  args.z = program_->transient_values[step.output] ? nullptr : value(step.output);
   args.z_layout = plan_.values[step.output];
-  for (int t = 0; t < step.term_count; t++) {
-    const Term& term = step.terms[t];
-    if (term.batch_norm >= 0) {
-      const BatchNormSpec& spec = plan_.graph.batch_norms[term.batch_norm];
-      BatchNormState& state = batch_norms_[term.batch_norm];
-      OpTimer timer(profile_, OpKind::statistics, spec.name);
-      if (program_->batch_statistics()) {
-        batch_statistics(spec, state, term.value, update_running_stats);
-      } else {
-        running_statistics(spec, state);
-      }
-      const Parameter& gamma = parameters_[spec.gamma];
-      const Parameter& beta = parameters_[spec.beta];
-      for (int c = 0; c < spec.channels; c++) {
-        const double scale =
-            state.inverse_std[c] * Parameters::element(gamma, parameters_.values(spec.gamma), c);
-        state.mean_float[c] = static_cast<float>(state.mean[c]);
-        state.scale[c] = static_cast<float>(scale);
-        // The shift takes back what rounding the mean to float moved.
-        const double moved = (state.mean_float[c] - state.mean[c]) * scale;
-        state.shift[c] =
-            static_cast<float>(Parameters::element(beta, parameters_.values(spec.beta), c) + moved);
-      }
-    }
-    args.terms[t] = term_of(term);
-  }
+  for (int t = 0; t < step.term_count; t++) args.terms[t] = term_of(step.terms[t]);
   return args;
 }
 
@@ -189,6 +222,13 @@ CombineTerm Session::term_of(const Term& term) const {
   out.scale = state.scale.data();
   out.shift = state.shift.data();
   return out;
+}
+
+CombineArgs Session::made_at(const CombineArgs& making, float* to) {
+  CombineArgs args = making;
+  args.z = to;
+  args.z_layout = one_block(making.z_layout);
+  return args;
 }
 
 void Session::run_combine(const CombineArgs& wanted) {

@@ -4,7 +4,9 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "cpu/threads.h"
 #include "engine/cpu/liveness.h"
+#include "ops/conv_images.h"
 #include "ops/combine/combine.h"
 
 namespace rp {
@@ -68,6 +70,8 @@ class ProgramPlanner {
     out_.choices.assign(steps_, -1);
     out_.backward_steps.resize(steps_);
     out_.beside_next.assign(steps_, 0);
+    out_.transient_values.assign(values, 0);
+    out_.transient_gradients.assign(values, 0);
     value_buffer_.assign(values, -1);
     gradient_buffer_.assign(values, -1);
     choice_buffer_.assign(steps_, -1);
@@ -79,6 +83,10 @@ class ProgramPlanner {
     if (out_.backward()) {
       plan_backward();
       keep_for_backward();
+    }
+    if (out_.program != RP_PROGRAM_TANGENT && plan_.shares_blocks()) {
+      find_transient_gradients();
+      find_transient_values();
     }
     finish();
     return std::move(out_);
@@ -266,6 +274,47 @@ class ProgramPlanner {
     }
   }
 
+  // Of convolutions whose dy is made beside their dgrad.
+  void find_transient_gradients() {
+    if (!out_.weight_gradients()) return;
+    for (int i = 0; i < steps_; i++) {
+      const Step& step = graph_.steps[i];
+      BackwardStep& backward = out_.backward_steps[i];
+      if (backward.makes_dy < 0 || graph_.convs[step.conv].bias >= 0 || !plan_.conv_joint[step.conv]) continue;
+      const Step& maker = graph_.steps[backward.makes_dy];
+      const GradientWrite write = out_.backward_steps[backward.makes_dy].write[maker.last_batch_norm()];
+      if (write == GradientWrite::add) continue;
+      backward.joint = true;
+      out_.transient_gradients[step.output] = 1;
+      if (write == GradientWrite::write) buffers_[gradient_buffer_[step.output]].floats = 0;
+    }
+  }
+
+  // Of batch norms that one convolution alone reads, which backward can make once more.
+  void find_transient_values() {
+    std::vector<int> readers(graph_.values.size(), 0);
+    readers[graph_.logits]++;
+    for (const Step& step : graph_.steps) {
+      for (int t = 0; t < step.term_count; t++) readers[step.terms[t].value]++;
+    }
+    for (int i = 0; i < steps_; i++) {
+      const Step& step = graph_.steps[i];
+      if (!out_.beside_next[i] || step.term_count > 1 || step.terms[0].batch_norm < 0 ||
+          readers[step.output] > 1)
+        continue;
+      const Step& conv = graph_.steps[i + 1];
+      BackwardStep& backward = out_.backward_steps[i + 1];
+      const bool read_again = out_.weight_gradients() && backward.reached;
+      if (read_again && !backward.joint) continue;
+      if (!forward_takes_turns(graph_.convs[conv.conv].shape, plan_.conv_layouts(conv.conv))) continue;
+      out_.transient_values[step.output] = 1;
+      buffers_[value_buffer_[step.output]].floats = 0;
+      if (!read_again) continue;
+      backward.makes_x = i;
+      use_value(step.terms[0].value, backward_time(i + 1));
+    }
+  }
+
   // Offsets; a tangent has its primal's life.
   void finish() {
     const bool tangent = out_.program == RP_PROGRAM_TANGENT;
@@ -318,6 +367,29 @@ int64_t sum_doubles(const Plan& plan) {
   return most;
 }
 
+// Of all programs.
+void place_transients(Plan& plan) {
+  const auto room = [&](const Layout& layout) {
+    plan.transient_floats = std::max(plan.transient_floats, layout.floats(kImagesPerBlock));
+  };
+  plan.conv_turns.assign(plan.graph.convs.size(), 0);
+  for (const ProgramPlan& program : plan.program_plans) {
+    for (const Step& step : plan.graph.steps) {
+      const bool value = program.transient_values[step.input()] != 0;
+      const bool gradient = program.transient_gradients[step.output] != 0;
+      if (step.conv < 0 || (!value && !gradient)) continue;
+      plan.conv_turns[step.conv] = 1;
+      if (value) room(plan.values[step.input()]);
+      if (gradient) room(plan.gradients[step.output]);
+    }
+  }
+  constexpr int64_t kPage = 1024;
+  plan.transient_floats = (plan.transient_floats + kPage - 1) / kPage * kPage;
+  plan.transient_begin = (plan.arena_floats + kPage - 1) / kPage * kPage;
+  if (plan.transient_floats > 0)
+    plan.arena_floats = plan.transient_begin + 2 * plan.threads * plan.transient_floats;
+}
+
 }  // namespace
 
 const ProgramPlan& Plan::program(uint32_t which) const {
@@ -331,6 +403,10 @@ const ProgramPlan& Plan::program(uint32_t which) const {
   fail("[cpu] this session was not planned for the program '%s'. Name it in `programs`.", name);
 }
 
+bool Plan::shares_blocks() const {
+  return blocks() % threads == 0 && image_parts(blocks()) % threads == 0;
+}
+
 ConvLayouts Plan::conv_layouts(int conv) const {
   ConvLayouts layouts;
   for (const Step& step : graph.steps) {
@@ -341,6 +417,7 @@ ConvLayouts Plan::conv_layouts(int conv) const {
     layouts.dx = gradients[step.input()];
   }
   layouts.has_dgrad = conv_dgrad[conv] != 0;
+  layouts.made_in_turns = !conv_turns.empty() && conv_turns[conv] != 0;
   layouts.has_wgrad = conv_wgrad;
   return layouts;
 }
@@ -350,9 +427,16 @@ Plan make_plan(const RpModel& model, const RpSessionConfig& config) {
   Plan plan;
   plan.graph = fuse(model);
   plan.max_batch = config.max_batch;
+  plan.threads = config.threads > 0 ? config.threads : available_cores();
   plan.programs = config.programs;
   choose_layouts(plan);
   plan.conv_dgrad.assign(plan.graph.convs.size(), 0);
+  for (size_t i = 0; i < plan.graph.convs.size(); i++) {
+    const ConvSpec& spec = plan.graph.convs[i];
+    const RpParam& weight = model.params[spec.weight];
+    ConvLayouts layouts = plan.conv_layouts(static_cast<int>(i));
+    plan.conv_joint.push_back(has_joint_backward(spec.shape, {weight.mask, weight.nnz}, layouts));
+  }
   for (const uint32_t program :
        {RP_PROGRAM_TRAIN, RP_PROGRAM_EVAL, RP_PROGRAM_INPUT_GRADIENT, RP_PROGRAM_TANGENT}) {
     if (!(config.programs & program)) continue;
@@ -368,6 +452,7 @@ Plan make_plan(const RpModel& model, const RpSessionConfig& config) {
   }
   if (plan.program_plans.empty()) fail("[cpu] expected at least one program, got none.");
   plan.sum_doubles = sum_doubles(plan);
+  place_transients(plan);
   return plan;
 }
 

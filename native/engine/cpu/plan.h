@@ -31,6 +31,10 @@ struct BackwardStep {
   // there.
   int makes_dy = -1, reads_dx = -1;
   bool sums_beside = false, write_beside = false;
+  // Of a convolution: dgrad and wgrad run together, on a transient dy. makes_x: the combine step that makes
+  // its input once more, where that is transient too; -1: it is stored.
+  bool joint = false;
+  int makes_x = -1;
 };
 
 // One of RpProgram: what runs, and where its buffers lie. Offsets are in floats, of the tensor's base
@@ -46,6 +50,9 @@ struct ProgramPlan {
   std::vector<int64_t> value_tangents, gradient_tangents;  // tangent only
   std::vector<int64_t> choices;                            // max pools, per step: bytes, see PoolArgs.choice
   std::vector<char> beside_next;  // per step: a combine that runs beside the convolution after it
+  // Per value: whether it, or its gradient, is transient: made in turns with the convolution that reads it, an
+  // image block at a time in memory of each thread, and stored nowhere.
+  std::vector<char> transient_values, transient_gradients;
   std::vector<BackwardStep> backward_steps;
   int64_t arena_floats = 0;
 };
@@ -57,13 +64,20 @@ struct Plan {
   std::vector<Layout> values, gradients;  // per value
   std::vector<char> conv_dgrad;           // per conv: some program needs its dx
   bool conv_wgrad = false;
+  std::vector<char> conv_joint;  // per conv: dgrad and wgrad may run together
+  std::vector<char> conv_turns;  // per conv: some program reads a transient input or dy
   std::vector<ProgramPlan> program_plans;
-  int64_t arena_floats = 0;  // of the largest program
+  int threads = 1;
+  int64_t transient_floats = 0;  // of one image block of any transient tensor; each thread has room for two
+  int64_t transient_begin = 0;   // where they lie in the arena
+  int64_t arena_floats = 0;
   int64_t sum_doubles = 0;   // scratch for batch norm's partial sums
 
   const ProgramPlan& program(uint32_t which) const;  // throws when it was not asked for
   ConvLayouts conv_layouts(int conv) const;
   int blocks() const { return image_blocks(max_batch); }
+  // Whether whole image blocks, and whole parts of them, give every thread as much to do.
+  bool shares_blocks() const;
 };
 
 Plan make_plan(const RpModel&, const RpSessionConfig&);

@@ -36,17 +36,33 @@ const std::vector<RpOpEvent>& Profile::stop() {
   return events_;
 }
 
-void Profile::end_shared(int64_t before, double before_spent, int64_t op, int64_t after, double after_spent) {
+void Profile::end_shared(std::initializer_list<Beside> before, int64_t op,
+                         std::initializer_list<Beside> after) {
   end(op);
-  if (before >= 0) {
-    events_[before].duration = before_spent;
-    events_[op].start = events_[before].start + before_spent;
-    events_[op].duration -= before_spent;
+  if (op < 0) return;
+  double at = events_[op].start;
+  for (const Beside& beside : before) {
+    if (beside.event < 0) continue;
+    if (events_[beside.event].start < at) at = events_[beside.event].start;
   }
-  if (after >= 0) {
-    events_[op].duration -= after_spent;
-    events_[after].start = events_[op].start + events_[op].duration;
-    events_[after].duration = after_spent;
+  const auto put = [&](const Beside& beside) {
+    if (beside.event < 0) return;
+    events_[beside.event].start = at;
+    events_[beside.event].duration = beside.spent;
+    at += beside.spent;
+    events_[op].duration -= beside.spent;
+  };
+  for (const Beside& beside : before) put(beside);
+  events_[op].start = at;
+  for (const Beside& beside : after) {
+    if (beside.event >= 0) events_[op].duration -= beside.spent;
+  }
+  at += events_[op].duration;
+  for (const Beside& beside : after) {
+    if (beside.event < 0) continue;
+    events_[beside.event].start = at;
+    events_[beside.event].duration = beside.spent;
+    at += beside.spent;
   }
 }
 

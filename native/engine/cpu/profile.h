@@ -4,6 +4,7 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -56,7 +57,11 @@ class Profile {
   // Work beside an op: its event begins before the op's, or after it, and gets what this thread spent on it,
   // as though it had been a pass of its own. Microseconds; clock() is 0 while off.
   double clock() const { return on_ ? now() : 0; }
-  void end_shared(int64_t before, double before_spent, int64_t op, int64_t after, double after_spent);
+  struct Beside {
+    int64_t event;  // -1: none
+    double spent;
+  };
+  void end_shared(std::initializer_list<Beside> before, int64_t op, std::initializer_list<Beside> after);
 
  private:
   int64_t record(OpKind, const char* layer);

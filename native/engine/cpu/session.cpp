@@ -62,10 +62,6 @@ const ConvSearched* known_search(const std::map<std::string, ConvSearched>& know
   return &found->second;
 }
 
-int threads_of(const RpSessionConfig& config) {
-  return config.threads > 0 ? config.threads : available_cores();
-}
-
 }  // namespace
 
 Session::Session(const RpModel& model, const RpSessionConfig& config)
@@ -74,9 +70,11 @@ Session::Session(const RpModel& model, const RpSessionConfig& config)
       combine_(combine_kernels(isa_)),
       batch_norm_(batch_norm_kernels(isa_)),
       pool_(pool_kernels(isa_)),
-      team_(config.threads, config.pin_threads != 0),
+      team_(plan_.threads, config.pin_threads != 0),
       parameters_(model, config.programs, isa_),
       arena_(plan_.arena_floats),
+      made_values_(plan_.threads),
+      made_gradients_(plan_.threads),
       sums_(plan_.sum_doubles),
       loss_sums_(plan_.blocks()) {
   make_convs(model, config);
@@ -183,7 +181,7 @@ RpMemory Session::memory(const RpModel& model, const RpSessionConfig& config) {
     const MaskView mask = mask_of(param);
     const int64_t held = conv_bytes(spec.shape, mask, layouts, 0);
     memory.parameters += held;
-    scratch = std::max(scratch, conv_bytes(spec.shape, mask, layouts, threads_of(config)) - held);
+    scratch = std::max(scratch, conv_bytes(spec.shape, mask, layouts, plan.threads) - held);
     if (measures) {
       const std::string key = conv_search_key(spec.shape, mask, layouts, plan.blocks());
       if (!known_search(known, key, spec, mask, layouts, isa)) searches.insert(key);
@@ -215,6 +213,16 @@ void Session::write(int32_t kind, int32_t index, const float* values, int64_t co
   for (size_t i = 0; i < convs_.size(); i++) {
     if (plan_.graph.convs[i].weight == index) pack(static_cast<int>(i));
   }
+}
+
+float* const* Session::made(const Layout& layout, std::vector<float*>& of_members) {
+  float* room = arena_.data() + plan_.transient_begin + layout.margin;
+  if (&of_members == &made_gradients_) room += plan_.transient_floats;
+  for (float*& of_member : of_members) {
+    of_member = room;
+    room += 2 * plan_.transient_floats;
+  }
+  return of_members.data();
 }
 
 void Session::begin(const ProgramPlan& program, const RpBatch& batch) {

@@ -77,6 +77,9 @@ class Session final : public StepEngine {
   void begin(const ProgramPlan&, const RpBatch&);
   float* value(int v) const { return arena_.data() + program_->values[v]; }
   float* gradient_of(int v) const { return arena_.data() + program_->gradients[v]; }
+  // Where each thread makes the image blocks of a transient value or gradient (ProgramPlan); fills
+  // made_values_ or made_gradients_.
+  float* const* made(const Layout&, std::vector<float*>& of_members);
   int64_t rows(const Layout& l) const { return int64_t{blocks_} * l.height; }
 
   // ---- forward.cpp
@@ -84,27 +87,31 @@ class Session final : public StepEngine {
   void forward(bool update_running_stats);
   // Name of the first step whose output is not finite; empty: none. Repeats the last forward.
   std::string first_non_finite_step();
+  bool transient_is_finite(const Step&);
   void forward_step(const Step&, int index, bool update_running_stats);
   // maker: the combine step that makes its input is to run beside it, with these arguments; null: it has run.
   void conv_forward(const Step&, const Step* maker = nullptr, const CombineArgs& making = {});
   CombineArgs combine_args(const Step&, bool update_running_stats);
+  CombineArgs known_combine_args(const Step&) const;
   void pool_forward(const Step&, int index);
   void add_bias(const ConvSpec&, const Layout&, float* y, const float* bias);
   void batch_statistics(const BatchNormSpec&, BatchNormState&, int input, bool update_running_stats);
   void running_statistics(const BatchNormSpec&, BatchNormState&);
   CombineTerm term_of(const Term&) const;
+  // To a place that holds an image block at a time.
+  static CombineArgs made_at(const CombineArgs&, float* to);
   void run_combine(const CombineArgs&);
   // Whether a pass writes a new tensor past the caches: it would not stay there until the next op reads it.
   bool streams(const Layout& l) const { return l.floats(n_) * 4 > (int64_t{32} << 20); }
   // Rows of a pass of its own, or of one that takes turns with a convolution (ops/row_work.h).
   void combine_rows(const CombineArgs&, int64_t begin, int64_t end, bool alone) const;
   void apply_rows(const BatchNormApplyArgs&, int64_t begin, int64_t end, bool alone) const;
-  // body(begin, end, alone), where it runs beside a convolution: adds up what this thread spends on it.
+  // body(begin, end, member, alone), where it runs beside a convolution: adds up what this thread spends on it.
   template <class Body>
   auto timed(const Body& body, double* spent) const {
     return [this, body, spent](int64_t begin, int64_t end, int member, bool alone) {
       const double start = member == 0 ? profile_.clock() : 0;
-      body(begin, end, alone);
+      body(begin, end, member, alone);
       if (member == 0) *spent += profile_.clock() - start;
     };
   }
@@ -114,6 +121,7 @@ class Session final : public StepEngine {
   void backward(bool accumulate);
   void clear_unreached_gradients(float* (Parameters::*array)(int) const);
   void conv_backward(const Step&, const BackwardStep&, bool accumulate);
+  // With wgrad, where they run together.
   void conv_dgrad(const Step&, const BackwardStep&, bool accumulate);
   void bias_gradient(const ConvSpec&, int output, const float* dy, float* out, bool accumulate);
   void combine_backward(const Step&, const BackwardStep&, bool accumulate);
@@ -152,6 +160,7 @@ class Session final : public StepEngine {
   std::vector<BatchNormTangent> batch_norm_tangents_;
   std::vector<char> reached_;  // per parameter: backward gives it a gradient
   HugePages arena_;
+  std::vector<float*> made_values_, made_gradients_;  // per thread
   std::vector<double> sums_;  // plan_.sum_doubles
   std::vector<std::vector<double>>
       moments_;               // per value that a batch norm reads: Σ x, then Σ x², per channel

@@ -22,6 +22,14 @@ constexpr int64_t kFewestSums = 512;        // a part is not cut smaller than th
 constexpr int64_t kFewestOfThread = 64;     // nor than this to give each thread one
 constexpr int64_t kFewWeights = 128 << 10;  // of layers whose images are parted, at most
 
+// Whether x outweighs the sums that adding up parts of the images costs. By the layer alone.
+bool wgrad_suits_images(const ConvShape& shape) {
+  const int64_t inputs = int64_t{shape.in_channels} * shape.in_height * shape.in_width;
+  return shape.numel() <= kFewWeights && shape.numel() <= 2 * inputs;
+}
+
+bool sums_fit(int64_t weights) { return 4 * weights <= core_caches().l2_bytes / 2; }
+
 class DenseWeights final : public ConvWeights {
  public:
   DenseWeights(int64_t forward_count, int64_t dgrad_count) : forward(forward_count), dgrad(dgrad_count) {}
@@ -55,6 +63,7 @@ class DenseConv final : public ConvLayer {
     } else {
       choose(layouts);
     }
+    check_turns(choices_, layouts);
     scratch_->reserve(scratch_each(), common_bytes(), team);
   }
 
@@ -82,6 +91,7 @@ class DenseConv final : public ConvLayer {
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
              ThreadTeam& team) const override;
+  void backward(const ConvBackward&, const ConvWeights&, int blocks, ThreadTeam&) const override;
 
   int64_t index_bytes() const override {
     int64_t bytes = forward_.bytes() + wgrad_tiling_.bytes() +
@@ -220,13 +230,21 @@ class DenseConv final : public ConvLayer {
     int outputs, taps;  // how many parts outputs and (channel, tap) pairs are cut into
   };
   Parts wgrad_parts(int threads) const;
-  void wgrad_part(const WgradRun& run, const Parts& parts, int64_t part, int member) const;
-  // Whether x outweighs the sums that adding up parts of the images costs. By the layer alone.
-  bool by_images() const {
-    const int64_t inputs = int64_t{shape_.in_channels} * shape_.in_height * shape_.in_width;
-    return choices_.has_wgrad && numel_ <= kFewWeights && numel_ <= 2 * inputs;
+  struct WeightRange {
+    int first_output, last_output, first_tap, last_tap;  // (channel, tap) pairs, in the order of offsets_
+    int outputs() const { return last_output - first_output; }
+    int taps() const { return last_tap - first_tap; }
+  };
+  WeightRange weight_range(const Parts& parts, int64_t part) const;
+  WgradRun whole_run(const float* x, const float* dy, float* dw, int blocks, bool add) const {
+    const int64_t tiles = wgrad_tiling_.items(blocks);
+    return {x, dy, forward_.pass.x, dy_, dw, blocks, add, 0, tiles, tiles};
   }
-  void put_sums(const DenseWgradArgs&, float* dw, const int32_t* places, bool add) const;
+  void wgrad_part(const WgradRun& run, const Parts& parts, int64_t part, int member) const;
+  void clear_sums(const WeightRange&, float* sums) const;
+  void add_tiles(const WgradRun& run, const WeightRange&, float* sums) const;
+  void put_sums(const WeightRange&, const float* sums, float* dw, bool add) const;
+  bool by_images() const { return choices_.has_wgrad && wgrad_suits_images(shape_); }
   // Channels whose taps alternate in offsets_.
   int channels_together() const { return tap_by_tap_ ? kernels_.tap_group : 1; }
   int output_groups() const { return (shape_.out_channels + kOutputGroup - 1) / kOutputGroup; }
@@ -240,11 +258,17 @@ class DenseConv final : public ConvLayer {
   }
 
   int64_t common_bytes() const { return by_images() ? 4 * kImageParts * numel_ : 0; }
-  int64_t scratch_each() const {
+  // Of a thread: partial sums of a gather, then the sums of wgrad, which may run beside it.
+  int64_t partial_floats() const {
     int64_t bytes = forward_.scratch(choices_.forward);
     for (const GatherPhase& phase : dgrad_) bytes = std::max(bytes, phase.scratch(choices_.dgrad));
-    if (choices_.has_wgrad) bytes = std::max(bytes, 4 * (sums_of(wgrad_parts(threads_)) + 3));
-    return (bytes + 63) / 64 * 64;
+    return (bytes + 63) / 64 * 16;
+  }
+  float* wgrad_sums(int member) const { return scratch_->member(member) + partial_floats(); }
+  int64_t scratch_each() const {
+    int64_t sums = choices_.has_wgrad ? sums_of(wgrad_parts(threads_)) + 3 : 0;
+    if (by_images() && sums_fit(numel_)) sums = numel_ + 3;
+    return (4 * (partial_floats() + sums) + 63) / 64 * 64;
   }
 
   ConvShape shape_;
@@ -308,7 +332,7 @@ DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
   if (by_images()) threads = sharing_threads(threads);
   Parts parts{1, 1};
   // Partial sums stay in L2.
-  const auto too_big = [&] { return sums_of(parts) * 4 > core_caches().l2_bytes / 2; };
+  const auto too_big = [&] { return !sums_fit(sums_of(parts)); };
   const auto too_few = [&] {
     const int count = parts.outputs * parts.taps;
     return threads > 1 && count < 4 * threads &&
@@ -329,14 +353,14 @@ DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
   return parts;
 }
 
-// Sums of calls of the kernel to dw[o · row + places[k]].
-void DenseConv::put_sums(const DenseWgradArgs& args, float* dw, const int32_t* places, bool add) const {
-  const float* sum = args.sums;
+// Sums of calls of the kernel to the weights' places in dw.
+void DenseConv::put_sums(const WeightRange& range, const float* sum, float* dw, bool add) const {
   const int64_t row = static_cast<int64_t>(places_.size());
-  for (int k = 0; k < args.taps;) {
+  const int32_t* const places = places_.data() + range.first_tap;
+  for (int k = 0; k < range.taps();) {
     int group = kernels_.tap_group;
-    while (group > args.taps - k) group /= 2;
-    for (int o = 0; o < args.outputs; o++) {
+    while (group > range.taps() - k) group /= 2;
+    for (int o = range.first_output; o < range.last_output; o++) {
       for (int i = k; i < k + group; i++, sum++) {
         float& out = dw[o * row + places[i]];
         out = add ? out + *sum : *sum;
@@ -348,7 +372,7 @@ void DenseConv::put_sums(const DenseWgradArgs& args, float* dw, const int32_t* p
 
 void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
                       ThreadTeam& team) const {
-  const WgradRun run = {x, dy, dw, blocks, add, 0, wgrad_tiling_.items(blocks)};
+  const WgradRun run = whole_run(x, dy, dw, blocks, add);
   const Parts parts = wgrad_parts(team.size());
   const int64_t count = int64_t{parts.outputs} * parts.taps;
   if (by_images()) {
@@ -363,58 +387,91 @@ void DenseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bo
 }
 
 void DenseConv::wgrad_part(const WgradRun& run, const Parts& parts, int64_t part, int member) const {
-  const Layout& lx = forward_.pass.x;
-  const bool across = choices_.wgrad.across_blocks, by_rows = choices_.wgrad.by_rows;
-  const int64_t row = static_cast<int64_t>(offsets_.size());
+  const WeightRange range = weight_range(parts, part);
+  float* sums = wgrad_sums(member);
+  clear_sums(range, sums);
+  add_tiles(run, range, sums);
+  put_sums(range, sums, run.dw, run.add);
+}
+
+DenseConv::WeightRange DenseConv::weight_range(const Parts& parts, int64_t part) const {
   const auto cut = [](int64_t groups, int64_t index, int64_t count, int64_t size, int64_t limit) {
     return static_cast<int>(std::min(groups * index / count * size, limit));
   };
-  const int64_t i = part / parts.taps, j = part % parts.taps;
-  const int o0 = cut(output_groups(), i, parts.outputs, kOutputGroup, shape_.out_channels);
-  const int o1 = cut(output_groups(), i + 1, parts.outputs, kOutputGroup, shape_.out_channels);
-  const int k0 = cut(tap_groups(), j, parts.taps, kernels_.tap_group, row);
-  const int k1 = cut(tap_groups(), j + 1, parts.taps, kernels_.tap_group, row);
+  const int64_t i = part / parts.taps, j = part % parts.taps, row = static_cast<int64_t>(offsets_.size());
+  return {cut(output_groups(), i, parts.outputs, kOutputGroup, shape_.out_channels),
+          cut(output_groups(), i + 1, parts.outputs, kOutputGroup, shape_.out_channels),
+          cut(tap_groups(), j, parts.taps, kernels_.tap_group, row),
+          cut(tap_groups(), j + 1, parts.taps, kernels_.tap_group, row)};
+}
+
+void DenseConv::clear_sums(const WeightRange& range, float* sums) const {
+  std::memset(sums, 0, int64_t{range.taps()} * range.outputs() * sizeof(float));
+}
+
+void DenseConv::add_tiles(const WgradRun& run, const WeightRange& range, float* sums) const {
+  const Layout &lx = run.x_layout, &ly = run.dy_layout;
+  const int x_step = forward_.pass.x_step;
+  const bool across = choices_.wgrad.across_blocks, by_rows = choices_.wgrad.by_rows;
   DenseWgradArgs args;
-  args.x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.pass.x_step);
-  args.x_col = int64_t{64} * forward_.pass.x_step;
-  args.dy_row = 4 * (across ? dy_.block_stride : dy_.row_stride);
-  args.dy_channel = 4 * dy_.channel_stride;
-  args.offsets = offsets_.data() + k0;
-  args.taps = k1 - k0;
-  args.outputs = o1 - o0;
-  args.first_tap = k0;
+  args.x_row = 4 * (across ? lx.block_stride : lx.row_stride * x_step);
+  args.x_col = int64_t{64} * x_step;
+  args.dy_row = 4 * (across ? ly.block_stride : ly.row_stride);
+  args.dy_channel = 4 * ly.channel_stride;
+  args.offsets = offsets_.data() + range.first_tap;
+  args.taps = range.taps();
+  args.outputs = range.outputs();
+  args.first_tap = range.first_tap;
   args.kernel_taps = taps_;
   args.groups_at_once = groups_at_once_;
+  args.sums = sums;
   // The input channels that these taps read.
   const int together = channels_together();
-  const int c0 = k0 / (together * taps_) * together;
-  const int c1 = std::min(((k1 - 1) / (together * taps_) + 1) * together, shape_.in_channels);
-  args.sums = scratch_->member(member);
-  std::memset(args.sums, 0, int64_t{args.taps} * args.outputs * sizeof(float));
+  const int c0 = range.first_tap / (together * taps_) * together;
+  const int c1 = std::min(((range.last_tap - 1) / (together * taps_) + 1) * together, shape_.in_channels);
+  const int o0 = range.first_output, outputs = range.outputs();
   for (int64_t t = run.first; t < run.last; t++) {
     const TileItem tile = wgrad_tiling_.item(t, run.blocks);
-    const int64_t x_row = int64_t{tile.row} * forward_.pass.x_step,
-                  x_col = int64_t{tile.col} * forward_.pass.x_step;
-    args.x = reinterpret_cast<const char*>(run.x + lx.at(tile.block, 0, x_row, x_col));
-    args.dy = reinterpret_cast<const char*>(run.dy + dy_.at(tile.block, o0, tile.row, tile.col));
+    args.x = reinterpret_cast<const char*>(
+        run.x + lx.at(tile.block, 0, int64_t{tile.row} * x_step, int64_t{tile.col} * x_step));
+    args.dy = reinterpret_cast<const char*>(run.dy + ly.at(tile.block, o0, tile.row, tile.col));
     args.height = tile.height;
     args.width = tile.width;
     args.next[0] = args.next[1] = {};
     const int64_t next_item = t + tile.of_rows - tile.in_rows;
-    if (choices_.wgrad.prefetch && next_item < run.last) {
+    if (choices_.wgrad.prefetch && next_item < run.last_fetched) {
       const TileItem next = wgrad_tiling_.item(next_item, run.blocks);
       if (by_rows) {
-        args.next[0] = fetch_x_.row_lines(run.x, &tile, next, c0, c1 - c0, tile.in_rows, tile.of_rows);
-        args.next[1] = fetch_dy_.row_lines(run.dy, &tile, next, o0, o1 - o0, tile.in_rows, tile.of_rows);
+        if (run.fetch_x)
+          args.next[0] = fetch_x_.row_lines(run.x, &tile, next, c0, c1 - c0, tile.in_rows, tile.of_rows);
+        if (run.fetch_dy)
+          args.next[1] = fetch_dy_.row_lines(run.dy, &tile, next, o0, outputs, tile.in_rows, tile.of_rows);
       } else {
-        args.next[0] = fetch_x_.tile(run.x, next, c0, c1 - c0);
-        args.next[1] = fetch_dy_.tile(run.dy, next, o0, o1 - o0);
+        if (run.fetch_x) args.next[0] = fetch_x_.tile(run.x, next, c0, c1 - c0);
+        if (run.fetch_dy) args.next[1] = fetch_dy_.tile(run.dy, next, o0, outputs);
       }
     }
     args.reach = tap_by_tap_ ? reaches_.data() + t % wgrad_tiling_.tiles() * taps_ : nullptr;
     kernels_.wgrad(args);
   }
-  put_sums(args, run.dw + o0 * row, places_.data() + k0, run.add);
+}
+
+void DenseConv::backward(const ConvBackward& run, const ConvWeights& weights, int blocks,
+                         ThreadTeam& team) const {
+  const WeightRange all = weight_range({1, 1}, 0);
+  const auto clear = [&](int member) { clear_sums(all, wgrad_sums(member)); };
+  const auto walk = [&](const WgradRun& tiles, int member) { add_tiles(tiles, all, wgrad_sums(member)); };
+  const auto put = [&](const WgradRun& tiles, int member) {
+    put_sums(all, wgrad_sums(member), tiles.dw, false);
+  };
+  const WgradBeside wgrad(run, wgrad_tiling_, forward_.pass.x, forward_.pass.x_step, fetch_x_.last_row() + 1,
+                          dy_, blocks, numel_, scratch_->common(), clear, walk, put);
+  const RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
+  ConvCompanions beside = run.beside;
+  beside.reads_input = &rows;
+  dgrad(nullptr, weights, run.dx, blocks, run.add_dx, team, beside);
+  const WgradRun whole = whole_run(nullptr, nullptr, run.dw, blocks, run.add_dw);
+  add_image_parts(whole, image_parts(wgrad_tiling_.groups(blocks)), numel_, scratch_->common(), team);
 }
 
 // By the cost model.
@@ -432,6 +489,10 @@ void DenseConv::choose(const ConvLayouts& layouts) {
 std::unique_ptr<ConvLayer> make_dense_conv(const ConvShape& shape, const ConvLayouts& layouts,
                                            const ConvOptions& options, Isa isa, ThreadTeam& team) {
   return std::make_unique<DenseConv>(shape, layouts, options, isa, team);
+}
+
+bool dense_wgrad_goes_beside(const ConvShape& shape) {
+  return wgrad_suits_images(shape) && sums_fit(shape.numel());
 }
 
 std::vector<TileChoice> dense_candidates(ConvPassKind kind, const ConvShape& shape,

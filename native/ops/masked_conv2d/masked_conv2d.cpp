@@ -61,15 +61,15 @@ class MaskedConv final : public ConvLayer {
              ThreadTeam& team) const override {
     float* every = scratch_->common();
     dense_->wgrad(x, dy, every, blocks, false, team);
-    team.parallel_range(outputs(), [&](int64_t begin, int64_t end, int) {
-      for (int64_t o = begin; o < end; o++) {
-        float* to = dw + row_starts_[o];
-        for_each_kept(o, [&](int64_t i) {
-          *to = add ? *to + every[i] : every[i];
-          to++;
-        });
-      }
-    });
+    put_kept(every, dw, add, team);
+  }
+  void backward(const ConvBackward& run, const ConvWeights& weights, int blocks,
+                ThreadTeam& team) const override {
+    ConvBackward dense = run;
+    dense.dw = scratch_->common();
+    dense.add_dw = false;
+    dense_->backward(dense, weights, blocks, team);
+    put_kept(dense.dw, run.dw, run.add_dw, team);
   }
 
   int64_t index_bytes() const override {
@@ -88,6 +88,19 @@ class MaskedConv final : public ConvLayer {
   template <class Visit>
   void for_each_kept(int64_t output, const Visit& visit) const {
     for_each_bit(bits_.data(), output * row_, (output + 1) * row_, visit);
+  }
+
+  // Of every weight's gradient, those of the kept.
+  void put_kept(const float* every, float* dw, bool add, ThreadTeam& team) const {
+    team.parallel_range(outputs(), [&](int64_t begin, int64_t end, int) {
+      for (int64_t o = begin; o < end; o++) {
+        float* to = dw + row_starts_[o];
+        for_each_kept(o, [&](int64_t i) {
+          *to = add ? *to + every[i] : every[i];
+          to++;
+        });
+      }
+    });
   }
 
   int64_t numel_, row_;  // weights; of one output

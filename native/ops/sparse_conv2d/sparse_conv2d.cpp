@@ -25,6 +25,16 @@ namespace {
 
 constexpr int64_t kFewNonzeros = 64 << 10;  // of layers whose images are parted, at most
 
+// Whether x outweighs the sums that adding up parts of the images costs. By the layer alone.
+bool wgrad_suits_images(const ConvShape& shape, int64_t nnz) {
+  const int64_t inputs = int64_t{shape.in_channels} * shape.in_height * shape.in_width;
+  return nnz <= kFewNonzeros && nnz <= 4 * inputs;
+}
+
+int64_t sums_that_fit(const SparseConvKernels& kernels) {  // of nonzeros, in L2
+  return core_caches().l2_bytes * 5 / 8 / (4 * kernels.sum_floats);
+}
+
 struct RowCuts {
   RowCut above, below;
 };
@@ -68,6 +78,7 @@ class SparseConv final : public ConvLayer {
     } else {
       choose(mask, layouts, options.max_blocks);
     }
+    check_turns(choices_, layouts);
     scratch_->reserve(scratch_each(), common_bytes(), team);
   }
 
@@ -118,6 +129,7 @@ class SparseConv final : public ConvLayer {
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
              ThreadTeam& team) const override;
+  void backward(const ConvBackward&, const ConvWeights&, int blocks, ThreadTeam&) const override;
 
   int64_t index_bytes() const override {
     int64_t bytes = list_.bytes() + forward_.bytes() + wgrad_tiling_.bytes();
@@ -173,6 +185,20 @@ class SparseConv final : public ConvLayer {
   // Behind the outputs that are walked together with this one.
   int last_of(int output) const { return std::min(output + list_.together, shape_.out_channels); }
 
+  // Outputs [begin, end) of channel blocks [from, to).
+  struct ListRange {
+    int begin, end, from, to;
+    int64_t nonzeros(const SparseList& list, int block) const {
+      return list.weights_of(block, end) - list.weights_of(block, begin);
+    }
+  };
+  WgradRun whole_run(const float* x, const float* dy, float* dw, int blocks, bool add) const {
+    const int64_t tiles = wgrad_tiling_.items(blocks);
+    return {x, dy, forward_.pass.x, dy_, dw, blocks, add, 0, tiles, tiles};
+  }
+  void clear_sums(int64_t nonzeros, float* sums) const;
+  void add_tiles(const WgradRun& run, const ListRange&, float* sums) const;
+  void put_sums(const ListRange&, int64_t nonzeros, float* sums, int32_t* cursors, const WgradRun& run) const;
   void wgrad_outputs(const WgradRun& run, int begin, int end, int member) const;
   void wgrad_range(const WgradRun& run, int begin, int end, int member) const;
   void wgrad_share(const WgradRun& run, int64_t share, int64_t shares, int member) const;
@@ -182,11 +208,7 @@ class SparseConv final : public ConvLayer {
     const auto found = std::lower_bound(row_starts_.begin(), row_starts_.end() - 1, nnz_ * index / count);
     return static_cast<int>(found - row_starts_.begin()) / list_.together * list_.together;
   }
-  // Whether x outweighs the sums that adding up parts of the images costs. By the layer alone.
-  bool by_images() const {
-    const int64_t inputs = int64_t{shape_.in_channels} * shape_.in_height * shape_.in_width;
-    return choices_.has_wgrad && nnz_ <= kFewNonzeros && 2 * nnz_ <= inputs;
-  }
+  bool by_images() const { return choices_.has_wgrad && wgrad_suits_images(shape_, nnz_); }
 
   void set_forward(const MaskView& mask, TileChoice choice) {
     choice.channels = channels_of(choice, shape_.in_channels);
@@ -236,26 +258,25 @@ class SparseConv final : public ConvLayer {
 
   void choose(const MaskView&, const ConvLayouts&, int blocks);
 
-  int64_t common_bytes() const {
-    int64_t floats = dgrad_index_.size();
-    if (by_images()) floats = std::max(floats, kImageParts * nnz_);
-    return (4 * floats + 63) / 64 * 64;
-  }
-
-  int64_t sums_capacity() const {                          // nonzeros whose sums are held at once
-    const int64_t bytes = core_caches().l2_bytes * 5 / 8;  // that stay in L2
-    return std::max<int64_t>(bytes / (4 * kernels_.sum_floats), longest_);
-  }
-
+  int64_t sums_capacity() const { return std::max<int64_t>(sums_that_fit(kernels_), longest_); }
   int64_t sums_floats() const { return std::min(sums_capacity(), nnz_) * kernels_.sum_floats + kSumsPadding; }
 
-  int64_t scratch_each() const {
+  // Scratch, in floats. Of all threads: dgrad's values, then wgrad's sums of parts of the images. Of each:
+  // partial sums of a gather, then the sums of wgrad, which may run beside it.
+  int64_t dgrad_values() const { return (static_cast<int64_t>(dgrad_index_.size()) + 15) / 16 * 16; }
+  float* image_sums() const { return scratch_->common() + dgrad_values(); }
+  int64_t common_bytes() const {
+    return (4 * (dgrad_values() + (by_images() ? kImageParts * nnz_ : 0)) + 63) / 64 * 64;
+  }
+  int64_t partial_floats() const {
     int64_t bytes = forward_.scratch(choices_.forward);
     for (const GatherPhase& phase : dgrad_) bytes = std::max(bytes, phase.scratch(choices_.dgrad));
-    if (choices_.has_wgrad) {
-      bytes = std::max(bytes, 4 * (sums_floats() + shape_.out_channels));
-    }
-    return (bytes + 63) / 64 * 64;
+    return (bytes + 63) / 64 * 16;
+  }
+  float* wgrad_sums(int member) const { return scratch_->member(member) + partial_floats(); }
+  int64_t scratch_each() const {
+    const int64_t sums = choices_.has_wgrad ? sums_floats() + shape_.out_channels : 0;
+    return (4 * (partial_floats() + sums) + 63) / 64 * 64;
   }
 
   ConvShape shape_;
@@ -280,14 +301,14 @@ class SparseConv final : public ConvLayer {
 
 void SparseConv::wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
                        ThreadTeam& team) const {
-  const WgradRun run = {x, dy, dw, blocks, add, 0, wgrad_tiling_.items(blocks)};
+  const WgradRun run = whole_run(x, dy, dw, blocks, add);
   if (!by_images()) {
     team.parallel([&](int member) { wgrad_share(run, member, team.size(), member); });
     return;
   }
   const int64_t shares = sharing_threads(team.size());
   wgrad_by_images(
-      run, wgrad_tiling_.groups(blocks), nnz_, shares, scratch_->common(), team,
+      run, wgrad_tiling_.groups(blocks), nnz_, shares, image_sums(), team,
       [&](const WgradRun& images, int64_t share, int member) { wgrad_share(images, share, shares, member); });
 }
 
@@ -317,80 +338,113 @@ void SparseConv::wgrad_range(const WgradRun& run, int begin, int end, int member
 
 // Outputs [begin, end), channel blocks in groups whose sums fit.
 void SparseConv::wgrad_outputs(const WgradRun& run, int begin, int end, int member) const {
-  const float *x = run.x, *dy = run.dy;
-  const int blocks = run.blocks;
-  float* sums = scratch_->member(member);
+  float* sums = wgrad_sums(member);
   int32_t* cursors = reinterpret_cast<int32_t*>(sums + sums_floats());
-  const Layout& lx = forward_.pass.x;
-  const bool across = choices_.wgrad.across_blocks;
-  const int64_t x_row = 4 * (across ? lx.block_stride : lx.row_stride * forward_.pass.x_step);
-  const int64_t dy_row = 4 * (across ? dy_.block_stride : dy_.row_stride);
-  const auto count = [&](int b) { return list_.weights_of(b, end) - list_.weights_of(b, begin); };
-  const auto x_of = [&](const TileItem& tile) {
-    return x + lx.at(tile.block, 0, tile.row * forward_.pass.x_step, tile.col * forward_.pass.x_step);
-  };
   std::copy(row_starts_.begin() + begin, row_starts_.begin() + end, cursors);
-
   for (int from = 0; from < list_.blocks;) {
-    int to = from;
+    ListRange range = {begin, end, from, from};
     int64_t held = 0;
-    while (to < list_.blocks && (to == from || held + count(to) <= sums_capacity())) held += count(to++);
-    std::memset(sums, 0, (held * kernels_.sum_floats + kSumsPadding) * sizeof(float));
-    for (int64_t i = run.first; i < run.last; i++) {
-      const TileItem tile = wgrad_tiling_.item(i, blocks);
-      const int64_t next_item = i + tile.of_rows - tile.in_rows;
-      const bool fetches = choices_.wgrad.prefetch && next_item < run.last;
-      const TileItem next = fetches ? wgrad_tiling_.item(next_item, blocks) : tile;
-      const SparseWgrad kernel =
-          kernels_.wgrad(tile.height, tile.width, forward_.pass.x_step, list_.together);
-      SparseWgradArgs args{};
-      args.x_row = x_row;
-      args.dy = reinterpret_cast<const char*>(dy + dy_.at(tile.block, begin, tile.row, tile.col));
-      args.dy_row = dy_row;
-      args.dy_channel = dy_.channel_stride * 4;
-      args.list = list_.list.data();
-      const RowCuts cuts = row_cuts(list_, forward_.pass, choices_.wgrad, tile.row, tile.height);
-      args.above = cuts.above;
-      args.below = cuts.below;
-      args.outputs = end - begin;
-      args.sums = sums;
-      for (int b = from; b < to; b++) {
-        const int channel = b * list_.channels, outputs = end - begin;
-        args.x = reinterpret_cast<const char*>(x_of(tile) + channel * lx.channel_stride);
-        args.ends = list_.ends_of(b) + list_.row_of(begin);
-        args.splits = list_.splits_of(b) + int64_t{list_.row_of(begin)} * 2;
-        args.next[0] = args.next[1] = {};
-        if (fetches && choices_.wgrad.by_rows) {
-          const int64_t step = int64_t{tile.in_rows} * (to - from) + b - from;
-          const int64_t steps = int64_t{tile.of_rows} * (to - from);
-          const int first = from * list_.channels, last = std::min(to * list_.channels, shape_.in_channels);
-          args.next[0] = fetch_x_.row_lines(x, &tile, next, first, last - first, step, steps);
-          args.next[1] = fetch_dy_.row_lines(dy, &tile, next, begin, outputs, step, steps);
-        } else if (fetches) {
-          args.next[0] =
-              fetch_x_.tile(x, next, channel, std::min(list_.channels, shape_.in_channels - channel));
-          if (b == from) args.next[1] = fetch_dy_.tile(dy, next, begin, outputs);
-        }
-        kernel(args);
-        args.sums += int64_t{count(b)} * kernels_.sum_floats;
-      }
-    }
-    kernels_.reduce(sums, held);
-    const float* sum = sums;
-    for (int b = from; b < to; b++) {
-      for (int o = begin; o < end; o++) {
-        float* out = run.dw + cursors[o - begin];
-        list_.for_each_packed(b, o, [&](int32_t, int32_t nth) {
-          *out = run.add ? *out + sum[nth] : sum[nth];
-          out++;
-        });
-        const int32_t nonzeros = list_.nonzeros(b, o);
-        cursors[o - begin] += nonzeros;
-        sum += nonzeros;
-      }
-    }
-    from = to;
+    while (range.to < list_.blocks &&
+           (range.to == from || held + range.nonzeros(list_, range.to) <= sums_capacity()))
+      held += range.nonzeros(list_, range.to++);
+    clear_sums(held, sums);
+    add_tiles(run, range, sums);
+    put_sums(range, held, sums, cursors, run);
+    from = range.to;
   }
+}
+
+void SparseConv::clear_sums(int64_t nonzeros, float* sums) const {
+  std::memset(sums, 0, (nonzeros * kernels_.sum_floats + kSumsPadding) * sizeof(float));
+}
+
+void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* sums) const {
+  const Layout &lx = run.x_layout, &ly = run.dy_layout;
+  const int x_step = forward_.pass.x_step, outputs = range.end - range.begin;
+  const bool across = choices_.wgrad.across_blocks;
+  for (int64_t i = run.first; i < run.last; i++) {
+    const TileItem tile = wgrad_tiling_.item(i, run.blocks);
+    const int64_t next_item = i + tile.of_rows - tile.in_rows;
+    const bool fetches = choices_.wgrad.prefetch && next_item < run.last_fetched;
+    const TileItem next = fetches ? wgrad_tiling_.item(next_item, run.blocks) : tile;
+    const SparseWgrad kernel = kernels_.wgrad(tile.height, tile.width, x_step, list_.together);
+    SparseWgradArgs args{};
+    args.x_row = 4 * (across ? lx.block_stride : lx.row_stride * x_step);
+    args.dy = reinterpret_cast<const char*>(run.dy + ly.at(tile.block, range.begin, tile.row, tile.col));
+    args.dy_row = 4 * (across ? ly.block_stride : ly.row_stride);
+    args.dy_channel = ly.channel_stride * 4;
+    args.list = list_.list.data();
+    const RowCuts cuts = row_cuts(list_, forward_.pass, choices_.wgrad, tile.row, tile.height);
+    args.above = cuts.above;
+    args.below = cuts.below;
+    args.outputs = outputs;
+    args.sums = sums;
+    const float* const x = run.x + lx.at(tile.block, 0, int64_t{tile.row} * x_step, int64_t{tile.col} * x_step);
+    for (int b = range.from; b < range.to; b++) {
+      const int channel = b * list_.channels;
+      args.x = reinterpret_cast<const char*>(x + channel * lx.channel_stride);
+      args.ends = list_.ends_of(b) + list_.row_of(range.begin);
+      args.splits = list_.splits_of(b) + int64_t{list_.row_of(range.begin)} * 2;
+      args.next[0] = args.next[1] = {};
+      if (fetches && choices_.wgrad.by_rows) {
+        const int64_t blocks = range.to - range.from, step = tile.in_rows * blocks + b - range.from;
+        const int64_t steps = tile.of_rows * blocks;
+        const int first = range.from * list_.channels;
+        const int last = std::min(range.to * list_.channels, shape_.in_channels);
+        if (run.fetch_x)
+          args.next[0] = fetch_x_.row_lines(run.x, &tile, next, first, last - first, step, steps);
+        if (run.fetch_dy)
+          args.next[1] = fetch_dy_.row_lines(run.dy, &tile, next, range.begin, outputs, step, steps);
+      } else if (fetches) {
+        const int channels = std::min(list_.channels, shape_.in_channels - channel);
+        if (run.fetch_x) args.next[0] = fetch_x_.tile(run.x, next, channel, channels);
+        if (run.fetch_dy && b == range.from)
+          args.next[1] = fetch_dy_.tile(run.dy, next, range.begin, outputs);
+      }
+      kernel(args);
+      args.sums += range.nonzeros(list_, b) * kernels_.sum_floats;
+    }
+  }
+}
+
+// Adds up lanes; cursors: where each output's next gradient belongs, moved on.
+void SparseConv::put_sums(const ListRange& range, int64_t nonzeros, float* sums, int32_t* cursors,
+                          const WgradRun& run) const {
+  kernels_.reduce(sums, nonzeros);
+  const float* sum = sums;
+  for (int b = range.from; b < range.to; b++) {
+    for (int o = range.begin; o < range.end; o++) {
+      float* out = run.dw + cursors[o - range.begin];
+      list_.for_each_packed(b, o, [&](int32_t, int32_t nth) {
+        *out = run.add ? *out + sum[nth] : sum[nth];
+        out++;
+      });
+      const int32_t count = list_.nonzeros(b, o);
+      cursors[o - range.begin] += count;
+      sum += count;
+    }
+  }
+}
+
+void SparseConv::backward(const ConvBackward& run, const ConvWeights& weights, int blocks,
+                          ThreadTeam& team) const {
+  const ListRange all = {0, shape_.out_channels, 0, list_.blocks};
+  const auto clear = [&](int member) { clear_sums(nnz_, wgrad_sums(member)); };
+  const auto walk = [&](const WgradRun& tiles, int member) { add_tiles(tiles, all, wgrad_sums(member)); };
+  const auto put = [&](const WgradRun& tiles, int member) {
+    float* sums = wgrad_sums(member);
+    int32_t* cursors = reinterpret_cast<int32_t*>(sums + sums_floats());
+    std::copy(row_starts_.begin(), row_starts_.end() - 1, cursors);
+    put_sums(all, nnz_, sums, cursors, tiles);
+  };
+  const WgradBeside wgrad(run, wgrad_tiling_, forward_.pass.x, forward_.pass.x_step, fetch_x_.last_row() + 1,
+                          dy_, blocks, nnz_, image_sums(), clear, walk, put);
+  const RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
+  ConvCompanions beside = run.beside;
+  beside.reads_input = &rows;
+  dgrad(nullptr, weights, run.dx, blocks, run.add_dx, team, beside);
+  const WgradRun whole = whole_run(nullptr, nullptr, run.dw, blocks, run.add_dw);
+  add_image_parts(whole, image_parts(wgrad_tiling_.groups(blocks)), nnz_, image_sums(), team);
 }
 
 // By the cost model.
@@ -409,6 +463,10 @@ std::unique_ptr<ConvLayer> make_sparse_conv(const ConvShape& shape, const MaskVi
                                             const ConvLayouts& layouts, const ConvOptions& options, Isa isa,
                                             ThreadTeam& team) {
   return std::make_unique<SparseConv>(shape, mask, layouts, options, isa, team);
+}
+
+bool sparse_wgrad_goes_beside(const ConvShape& shape, int64_t nnz) {
+  return wgrad_suits_images(shape, nnz) && nnz <= sums_that_fit(sparse_conv_kernels(cpu_isa()));
 }
 
 std::vector<TileChoice> sparse_candidates(ConvPassKind kind, const ConvShape& shape, const MaskView& mask,
