@@ -37,7 +37,7 @@ inline bool fills_tiles(const ConvPass& pass) { return pass.rows * pass.cols > 1
 // Whether what a pass reads may be made in turns with its tiles, a block in memory of each thread.
 inline bool takes_turns(const ConvPass& pass) {
   TileChoice rows;
-  rows.height = 2;
+  rows.height = 4;
   const int64_t block = 4 * (pass.x.block_stride + pass.y.block_stride);
   return fills_tiles(pass) && (block <= 4 * core_caches().l2_bytes || rows_fit(pass, rows));
 }

@@ -28,7 +28,7 @@ constexpr int64_t kFewNonzeros = 64 << 10;  // of layers whose images are parted
 // Whether x outweighs the sums that adding up parts of the images costs. By the layer alone.
 bool wgrad_suits_images(const ConvShape& shape, int64_t nnz) {
   const int64_t inputs = int64_t{shape.in_channels} * shape.in_height * shape.in_width;
-  return nnz <= kFewNonzeros && nnz <= 4 * inputs;
+  return nnz <= kFewNonzeros && nnz <= inputs;
 }
 
 int64_t sums_that_fit(const SparseConvKernels& kernels) {  // of nonzeros, in L2
