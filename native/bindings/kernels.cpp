@@ -176,7 +176,7 @@ Napi::Value run_conv(const Napi::CallbackInfo& info) {
   const float* dw_before = add ? floats(o, "dw", mask.nnz) : nullptr;
   for (int64_t i = 0; i < mask.nnz; i++) dw.Data()[i] = add ? dw_before[i] : unwritten;
   layer->forward(x.base(), *weights, y.base(), blocks, add, team);
-  layer->dgrad(dy.base(), *weights, dx.base(), blocks, add, team);
+  layer->dgrad(dy.base(), *weights, dx.base(), blocks, add ? kAddToDx : kWriteDx, team);
   layer->wgrad(x.base(), dy.base(), dw.Data(), blocks, add, team);
 
   Napi::Object result = Napi::Object::New(env);

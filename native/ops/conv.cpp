@@ -61,6 +61,16 @@ bool suits_dense(const ConvShape& shape, const MaskView& mask) {
   return mask.nnz > 0 && density_quarters(shape, mask) >= -2;
 }
 
+uint64_t reached_phases(const ConvShape& shape, const ConvLayouts& layouts) {
+  const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
+  if (passes.size() > 64) return ~uint64_t{0};
+  uint64_t reached = 0;
+  for (size_t p = 0; p < passes.size(); p++) {
+    if (!passes[p].taps.empty()) reached |= uint64_t{1} << p;
+  }
+  return reached;
+}
+
 bool forward_takes_turns(const ConvShape& shape, const ConvLayouts& layouts) {
   return takes_turns(forward_pass(shape, layouts));
 }

@@ -47,8 +47,9 @@ struct ConvLayouts {
   Layout dy, dx;  // dgrad: dy read, dx written; wgrad reads x and dy. dx may be unset when has_dgrad is false
   bool has_dgrad = true;
   bool has_wgrad = true;
-  // Some pass's input is made in turns (ConvCompanions::input): no tile may lie across image blocks.
-  bool made_in_turns = false;
+  // Forward's x, or dgrad's and wgrad's dy, is made in turns (ConvCompanions::input): none of their tiles may lie
+  // across image blocks.
+  bool makes_x = false, makes_dy = false;
 };
 
 // One set of weight values in the order that the kernels read: the layer's own, or a tangent direction.
@@ -65,13 +66,22 @@ struct ConvSums {
   int images;
 };
 
+// What dgrad does with dx, by its phases (dgrad_passes), a bit each: adds to it, or leaves alone what is zero
+// there, since no tap reaches it. Others are written.
+struct DxWrite {
+  uint64_t add = 0, leave = 0;
+};
+constexpr DxWrite kWriteDx = {0, 0}, kAddToDx = {~uint64_t{0}, 0};
+// The phases that some tap reaches; all of them where there are more than bits.
+uint64_t reached_phases(const ConvShape&, const ConvLayouts&);
+
 // What dgrad and wgrad of a layer read and write when they run together. Companions are dgrad's, and make dy.
 struct ConvBackward {
   const float* x = nullptr;
   const RowWork* makes_x = nullptr;  // instead of x, in memory of each thread
   float* const* made_x = nullptr;
-  float* dx = nullptr;
-  bool add_dx = false;
+  float* dx = nullptr;  // null: wgrad alone
+  DxWrite write_dx = kWriteDx;
   float* dw = nullptr;
   bool add_dw = false;
   ConvCompanions beside;
@@ -87,12 +97,12 @@ class ConvLayer {
   virtual void pack(const float* values, ConvWeights&, ThreadTeam&) const = 0;
 
   // Over the first `blocks` image blocks. Only interior positions are written, never borders.
-  // add: y (dx) += instead of =. Companions take turns with the tiles where rows stay in the caches and image
+  // add: y += instead of =. Companions take turns with the tiles where rows stay in the caches and image
   // blocks can be shared out evenly, else run before and after the pass.
   virtual void forward(const float* x, const ConvWeights&, float* y, int blocks, bool add, ThreadTeam&,
                        const ConvSums* = nullptr, const ConvCompanions& = {}) const = 0;
   virtual int64_t sum_rows(int blocks) const = 0;
-  virtual void dgrad(const float* dy, const ConvWeights&, float* dx, int blocks, bool add, ThreadTeam&,
+  virtual void dgrad(const float* dy, const ConvWeights&, float* dx, int blocks, DxWrite, ThreadTeam&,
                      const ConvCompanions& = {}) const = 0;
   // dw: packed, nnz values; add: dw += instead of =.
   virtual void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add, ThreadTeam&) const = 0;

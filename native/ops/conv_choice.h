@@ -44,11 +44,11 @@ inline TileChoice choice_of(const std::string& text, const std::string& pass) {
 
 // Throws rp::Error where a tile lies across image blocks that are to be made one at a time.
 inline void check_turns(const ConvChoices& c, const ConvLayouts& layouts) {
-  const bool across = c.forward.across_blocks || (c.has_dgrad && c.dgrad.across_blocks) ||
-                      (c.has_wgrad && c.wgrad.across_blocks);
-  if (!layouts.made_in_turns || !across) return;
-  fail("[conv] choice \"%s\": expected tiles of one image block (2x8/24, not b2x8/24), since this layer's "
-       "input is made block by block.",
+  const bool x_across = c.forward.across_blocks;
+  const bool dy_across = (c.has_dgrad && c.dgrad.across_blocks) || (c.has_wgrad && c.wgrad.across_blocks);
+  if (!(layouts.makes_x && x_across) && !(layouts.makes_dy && dy_across)) return;
+  fail("[conv] choice \"%s\": expected tiles of one image block (2x8/24, not b2x8/24), since what this layer "
+       "reads is made block by block.",
        choices_text(c).c_str());
 }
 

@@ -115,21 +115,20 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
   const int64_t sum_event = reader ? profile_.begin(OpKind::combine_sums, reader->name.c_str()) : -1;
   const int64_t x_event = x_maker ? profile_.begin(OpKind::combine_forward, x_maker->name.c_str()) : -1;
   const int64_t wgrad_event = backward.joint ? profile_.begin(OpKind::conv_wgrad, spec.name.c_str()) : -1;
-  const bool add = backward.write[0] == GradientWrite::add;
   if (backward.joint) {
     ConvBackward run;
     run.x = x_maker ? nullptr : value(step.input());
     run.makes_x = x_maker ? &makes_x : nullptr;
     run.made_x = made_x;
     run.dx = gradient_of(step.input());
-    run.add_dx = add;
+    run.write_dx = backward.write_dx;
     run.dw = parameters_.gradient(spec.weight);
     run.add_dw = accumulate;
     run.beside = beside;
     run.wgrad_microseconds = wgrad_event >= 0 ? &wgrad_time : nullptr;
     conv.layer->backward(run, *conv.weights, blocks_, team_);
   } else {
-    conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks_, add, team_,
+    conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks_, backward.write_dx, team_,
                       beside);
   }
   if (reader) {

@@ -1,6 +1,7 @@
 #include "engine/cpu/plan.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "core/error.h"
@@ -172,6 +173,40 @@ class ProgramPlanner {
     }
   }
 
+  // Phases that no tap of the first convolution reaches are left to the next writer of the gradient, where that
+  // is a convolution with the same phases: they would be written as zeros, and those read and added to.
+  void plan_dx(int i) {
+    const Step& step = graph_.steps[i];
+    BackwardStep& backward = out_.backward_steps[i];
+    const ConvShape& shape = graph_.convs[step.conv].shape;
+    if (backward.write[0] == GradientWrite::add) {
+      backward.write_dx = kAddToDx;
+      const auto left = left_phases_.find(step.input());
+      if (left == left_phases_.end()) return;
+      backward.write_dx.add = ~left->second;
+      left_phases_.erase(left);
+    } else if (backward.write[0] == GradientWrite::write && out_.program != RP_PROGRAM_TANGENT) {
+      const Step* next = next_writer(i);
+      if (next == nullptr || next->kind != StepKind::conv ||
+          graph_.convs[next->conv].shape.stride != shape.stride)
+        return;
+      backward.write_dx.leave = ~reached_phases(shape, plan_.conv_layouts(step.conv));
+      if (backward.write_dx.leave != 0) left_phases_[step.input()] = backward.write_dx.leave;
+    }
+  }
+
+  // Of the gradient that step i writes; null: none.
+  const Step* next_writer(int i) const {
+    for (int j = i - 1; j >= 0; j--) {
+      const Step& step = graph_.steps[j];
+      if (!leads_to_loss_[step.output]) continue;
+      for (int t = 0; t < step.term_count; t++) {
+        if (step.terms[t].value == graph_.steps[i].input()) return &step;
+      }
+    }
+    return nullptr;
+  }
+
   bool unwritten(int value) const { return out_.needs_gradient[value] && gradient_buffer_[value] < 0; }
 
   // Plain terms first: one may take over the buffer with nothing written. A batch norm takes it over only as
@@ -196,6 +231,13 @@ class ProgramPlanner {
     if (!out_.needs_gradient[graph_.logits]) return;
     gradient_buffer_[graph_.logits] =
         new_buffer(plan_.gradients[graph_.logits].floats(plan_.max_batch), loss_time());
+    leads_to_loss_.assign(graph_.values.size(), 0);
+    leads_to_loss_[graph_.logits] = 1;
+    for (int i = steps_ - 1; i >= 0; i--) {
+      const Step& step = graph_.steps[i];
+      for (int t = 0; t < step.term_count; t++)
+        leads_to_loss_[step.terms[t].value] |= leads_to_loss_[step.output];
+    }
     // Whether the last writer of a gradient left its border zero.
     std::vector<char> clean(graph_.values.size(), 0);
     for (int i = steps_ - 1; i >= 0; i--) {
@@ -208,6 +250,7 @@ class ProgramPlanner {
         plan_combine(i);
       } else {
         plan_term(i, 0, false);
+        if (step.kind == StepKind::conv) plan_dx(i);
       }
       if (step.kind == StepKind::conv) {
         backward.zero_border = !clean[step.output] && conv_dy_border(graph_.convs[step.conv].shape) > 0;
@@ -354,6 +397,8 @@ class ProgramPlanner {
   std::vector<Buffer> buffers_;
   std::vector<int> value_buffer_, gradient_buffer_;  // per value
   std::vector<int> choice_buffer_;                   // per step
+  std::vector<char> leads_to_loss_;                  // per value
+  std::map<int, uint64_t> left_phases_;              // per gradient that is written in part
 };
 
 // Partial sums of the widest batch norm step: per chunk and channel, at most three; of the widest
@@ -372,13 +417,13 @@ void place_transients(Plan& plan) {
   const auto room = [&](const Layout& layout) {
     plan.transient_floats = std::max(plan.transient_floats, layout.floats(kImagesPerBlock));
   };
-  plan.conv_turns.assign(plan.graph.convs.size(), 0);
   for (const ProgramPlan& program : plan.program_plans) {
     for (const Step& step : plan.graph.steps) {
       const bool value = program.transient_values[step.input()] != 0;
       const bool gradient = program.transient_gradients[step.output] != 0;
       if (step.conv < 0 || (!value && !gradient)) continue;
-      plan.conv_turns[step.conv] = 1;
+      plan.conv_makes_x[step.conv] |= value;
+      plan.conv_makes_dy[step.conv] |= gradient;
       if (value) room(plan.values[step.input()]);
       if (gradient) room(plan.gradients[step.output]);
     }
@@ -417,7 +462,8 @@ ConvLayouts Plan::conv_layouts(int conv) const {
     layouts.dx = gradients[step.input()];
   }
   layouts.has_dgrad = conv_dgrad[conv] != 0;
-  layouts.made_in_turns = !conv_turns.empty() && conv_turns[conv] != 0;
+  layouts.makes_x = conv_makes_x[conv] != 0;
+  layouts.makes_dy = conv_makes_dy[conv] != 0;
   layouts.has_wgrad = conv_wgrad;
   return layouts;
 }
@@ -430,7 +476,8 @@ Plan make_plan(const RpModel& model, const RpSessionConfig& config) {
   plan.threads = config.threads > 0 ? config.threads : available_cores();
   plan.programs = config.programs;
   choose_layouts(plan);
-  plan.conv_dgrad.assign(plan.graph.convs.size(), 0);
+  for (std::vector<char>* of_convs : {&plan.conv_dgrad, &plan.conv_makes_x, &plan.conv_makes_dy})
+    of_convs->assign(plan.graph.convs.size(), 0);
   for (size_t i = 0; i < plan.graph.convs.size(); i++) {
     const ConvSpec& spec = plan.graph.convs[i];
     const RpParam& weight = model.params[spec.weight];

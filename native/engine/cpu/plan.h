@@ -26,6 +26,7 @@ struct BackwardStep {
   bool reached = false;                                                 // has an output gradient
   GradientWrite write[2] = {GradientWrite::none, GradientWrite::none};  // per term
   bool zero_border = false;  // conv: dy's border must be cleared first
+  DxWrite write_dx;          // conv: of which phases
   // Beside a convolution's dgrad (ops/row_work.h). Of the convolution: the combine step whose last write
   // makes its dy, and the one whose first pass reads its dx; -1: none. Of a combine step: what of it runs
   // there.
@@ -65,7 +66,7 @@ struct Plan {
   std::vector<char> conv_dgrad;           // per conv: some program needs its dx
   bool conv_wgrad = false;
   std::vector<char> conv_joint;  // per conv: dgrad and wgrad may run together
-  std::vector<char> conv_turns;  // per conv: some program reads a transient input or dy
+  std::vector<char> conv_makes_x, conv_makes_dy;  // per conv: in some program its input, its dy is transient
   std::vector<ProgramPlan> program_plans;
   int threads = 1;
   int64_t transient_floats = 0;  // of one image block of any transient tensor; each thread has room for two

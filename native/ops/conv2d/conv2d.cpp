@@ -78,15 +78,15 @@ class DenseConv final : public ConvLayer {
                const ConvSums* sums, const ConvCompanions& beside) const override {
     const float* values = static_cast<const DenseWeights&>(weights).forward.data();
     gather({&forward_, 1, choices_.forward, kOutputGroup, x, y, blocks, sums, beside}, forward_taps_, values,
-           add, team);
+           add ? kAddToDx : kWriteDx, team);
   }
 
-  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add, ThreadTeam& team,
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, DxWrite write, ThreadTeam& team,
              const ConvCompanions& beside) const override {
     const float* values = static_cast<const DenseWeights&>(weights).dgrad.data();
     const int phases = static_cast<int>(dgrad_.size());
     gather({dgrad_.data(), phases, choices_.dgrad, kOutputGroup, dy, dx, blocks, nullptr, beside},
-           dgrad_taps_, values, add, team);
+           dgrad_taps_, values, write, team);
   }
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
@@ -114,11 +114,11 @@ class DenseConv final : public ConvLayer {
 
   // taps_of_phases: one a phase, and the weights of one phase after another.
   void gather(const GatherRun& run, const std::vector<DenseTaps>& taps_of_phases, const float* weights,
-              bool add, ThreadTeam& team) const {
-    const uint32_t out = add ? kAddOut : run.streams() ? kStreamOut : 0;
+              DxWrite write, ThreadTeam& team) const {
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
       const ConvPass& pass = run.phases[place.phase].pass;
-      if (add && pass.taps.empty()) return;
+      const uint32_t out = output_flags(run, write, place.phase, pass.taps.empty());
+      if (out == kNoOutput) return;
       const DenseTaps& taps = taps_of_phases[place.phase];
       DenseGatherArgs args;
       taps.fill(place, &args);
@@ -469,7 +469,7 @@ void DenseConv::backward(const ConvBackward& run, const ConvWeights& weights, in
   const RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
   ConvCompanions beside = run.beside;
   beside.reads_input = &rows;
-  dgrad(nullptr, weights, run.dx, blocks, run.add_dx, team, beside);
+  dgrad(nullptr, weights, run.dx, blocks, run.write_dx, team, beside);
   const WgradRun whole = whole_run(nullptr, nullptr, run.dw, blocks, run.add_dw);
   add_image_parts(whole, image_parts(wgrad_tiling_.groups(blocks)), numel_, scratch_->common(), team);
 }
@@ -492,7 +492,8 @@ std::unique_ptr<ConvLayer> make_dense_conv(const ConvShape& shape, const ConvLay
 }
 
 bool dense_wgrad_goes_beside(const ConvShape& shape) {
-  return wgrad_suits_images(shape) && sums_fit(shape.numel());
+  return wgrad_suits_images(shape) && sums_fit(shape.numel()) &&
+         shape.out_height() * shape.out_width() >= most_wgrad_positions();
 }
 
 std::vector<TileChoice> dense_candidates(ConvPassKind kind, const ConvShape& shape,

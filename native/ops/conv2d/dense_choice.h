@@ -15,6 +15,8 @@ bool has_dense_wgrad(int height, int width);
 std::vector<TileChoice> dense_gather_choices(const ConvPass&, const DenseConvKernels&, int blocks);
 // tap_group: DenseConvKernels.tap_group.
 std::vector<TileChoice> dense_wgrad_choices(const ConvPass&, int tap_group, int blocks);
+// Of a tile of wgrad. On maps of fewer it may lie across image blocks.
+int most_wgrad_positions();
 // Whether each group of wgrad's (channel, tap) pairs is one tap of several channels, so that it leaves out
 // what the tap does not reach.
 bool wgrad_by_tap(const ConvPass&, int tap_group);

@@ -110,11 +110,11 @@ class SparseConv final : public ConvLayer {
   void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
                const ConvSums* sums, const ConvCompanions& beside) const override {
     const float* values = static_cast<const SparseWeights&>(weights).values.data();
-    gather({&forward_, 1, choices_.forward, list_.together, x, y, blocks, sums, beside}, &list_, values, add,
-           team);
+    gather({&forward_, 1, choices_.forward, list_.together, x, y, blocks, sums, beside}, &list_, values,
+           add ? kAddToDx : kWriteDx, team);
   }
 
-  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, bool add, ThreadTeam& team,
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, DxWrite write, ThreadTeam& team,
              const ConvCompanions& beside) const override {
     // The weights in the lists' order: once a pass, while every list is walked once a tile.
     const float* stream = static_cast<const SparseWeights&>(weights).values.data();
@@ -124,7 +124,7 @@ class SparseConv final : public ConvLayer {
     });
     const int phases = static_cast<int>(dgrad_.size());
     gather({dgrad_.data(), phases, choices_.dgrad, together(choices_.dgrad), dy, dx, blocks, nullptr, beside},
-           dgrad_lists_.data(), values, add, team);
+           dgrad_lists_.data(), values, write, team);
   }
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
@@ -146,12 +146,12 @@ class SparseConv final : public ConvLayer {
 
  private:
   // lists: one a phase, and each phase's values from its list's `first` on.
-  void gather(const GatherRun& run, const SparseList* lists, const float* values, bool add,
+  void gather(const GatherRun& run, const SparseList* lists, const float* values, DxWrite write,
               ThreadTeam& team) const {
-    const uint32_t out = add ? kAddOut : run.streams() ? kStreamOut : 0;
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
       const SparseList& list = lists[place.phase];
-      if (add && list.empty()) return;
+      const uint32_t out = output_flags(run, write, place.phase, list.empty());
+      if (out == kNoOutput) return;
       const ConvPass& pass = run.phases[place.phase].pass;
       SparseGatherArgs args;
       args.x = place.x;
@@ -442,7 +442,7 @@ void SparseConv::backward(const ConvBackward& run, const ConvWeights& weights, i
   const RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
   ConvCompanions beside = run.beside;
   beside.reads_input = &rows;
-  dgrad(nullptr, weights, run.dx, blocks, run.add_dx, team, beside);
+  dgrad(nullptr, weights, run.dx, blocks, run.write_dx, team, beside);
   const WgradRun whole = whole_run(nullptr, nullptr, run.dw, blocks, run.add_dw);
   add_image_parts(whole, image_parts(wgrad_tiling_.groups(blocks)), nnz_, image_sums(), team);
 }
