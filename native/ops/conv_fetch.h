@@ -3,6 +3,7 @@
 // rows add. The latter stand one after another in memory, so that the processor's own prefetchers run ahead
 // of ours: several times the bandwidth of a tile's scattered runs.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -40,6 +41,13 @@ class TileFetch {
     return lines;
   }
 
+  // Also of what another pass over the same tensor reads, row by row.
+  void cover(const TileFetch& other) {
+    if (other.last_row_ < other.first_row_) return;
+    const bool nothing = last_row_ < first_row_;
+    first_row_ = nothing ? other.first_row_ : std::min(first_row_, other.first_row_);
+    last_row_ = nothing ? other.last_row_ : std::max(last_row_, other.last_row_);
+  }
   int last_row() const { return last_row_; }  // that taps reach from a position
 
   int64_t bytes() const { return 4 * static_cast<int64_t>(offsets_.capacity()); }

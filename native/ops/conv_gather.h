@@ -82,11 +82,20 @@ inline uint32_t output_flags(const GatherRun& run, const DxWrite& write, int pha
   return write.add & bit ? kAddOut : run.streams() ? kStreamOut : 0;
 }
 
-// The tiles of a run: of one group of image blocks after another, phase by phase.
+// The tiles of a run: of one group of image blocks after another; phase by phase, or, where tiles follow rows,
+// row by row the tiles of all phases, so that dgrad writes neighbouring rows and columns together.
 class GatherItems {
  public:
-  explicit GatherItems(const GatherRun& run) : run_(run), groups_(run.phases[0].tiling.groups(run.blocks)) {
-    for (int p = 0; p < run.phase_count; p++) tiles_ += run.phases[p].tiling.tiles();
+  explicit GatherItems(const GatherRun& run)
+      : run_(run), groups_(run.phases[0].tiling.groups(run.blocks)), fetch_(run.phases[0].fetch) {
+    const Tiling& first = run.phases[0].tiling;
+    phases_together_ = run.phase_count > 1 && first.rows_of_tiles() > 0;
+    for (int p = 0; p < run.phase_count; p++) {
+      const Tiling& tiling = run.phases[p].tiling;
+      tiles_ += tiling.tiles();
+      phases_together_ &= tiling.rows_of_tiles() == first.rows_of_tiles();
+      fetch_.cover(run.phases[p].fetch);
+    }
   }
 
   int64_t groups() const { return groups_; }
@@ -97,10 +106,26 @@ class GatherItems {
     const int64_t group = item / tiles_;
     int64_t left = item % tiles_;
     int p = 0;
+    if (phases_together_) {
+      const int64_t of_row = tiles_ / run_.phases[0].tiling.rows_of_tiles(), in_row = left % of_row;
+      for (left = in_row; left >= run_.phases[p].tiling.tiles_in_row(); p++)
+        left -= run_.phases[p].tiling.tiles_in_row();
+      const Tiling& tiling = run_.phases[p].tiling;
+      const int64_t row = item % tiles_ / of_row;
+      *tile = tiling.item(group * tiling.tiles() + row * tiling.tiles_in_row() + left, run_.blocks);
+      tile->in_rows = static_cast<int>(in_row);
+      tile->of_rows = static_cast<int>(of_row);
+      return p;
+    }
     for (; left >= run_.phases[p].tiling.tiles(); p++) left -= run_.phases[p].tiling.tiles();
     const Tiling& tiling = run_.phases[p].tiling;
     *tile = tiling.item(group * tiling.tiles() + left, run_.blocks);
     return p;
+  }
+  // The rows that `next`, in a phase, reads and `now` before it, in another or the same, did not.
+  RowRange new_rows(const TileItem& now, int phase, const TileItem& next, int next_phase) const {
+    if (phases_together_) return fetch_.rows(&now, next);
+    return run_.phases[next_phase].fetch.rows(next_phase == phase ? &now : nullptr, next);
   }
   // The first group of a thread that has whole ones, or the end.
   int64_t share_begin(int64_t member, int64_t members) const {
@@ -116,6 +141,8 @@ class GatherItems {
  private:
   const GatherRun& run_;
   int64_t groups_, tiles_ = 0;
+  TileFetch fetch_;  // of all phases
+  bool phases_together_;
 };
 
 // One thread's turns of the work beside a run, while it walks whole groups of image blocks: nothing where
@@ -277,7 +304,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
           const int64_t of_tile = parts * channel_blocks, steps = tile.of_rows * of_tile;
           const int64_t step = tile.in_rows * of_tile + part * channel_blocks + b;
           if (fetches) {
-            const RowRange rows = fetch.rows(next_phase == place.phase ? &tile : nullptr, next);
+            const RowRange rows = all.new_rows(tile, place.phase, next, next_phase);
             if (!made) add(lines_of_rows(input, lx, rows, 0, pass.inputs(), step, steps));
             turns.fetch_next(rows, step, steps, add);
           }

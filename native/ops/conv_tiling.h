@@ -47,6 +47,9 @@ class Tiling {
   TileItem item(int64_t index, int blocks) const;
   int64_t groups(int blocks) const;         // of blocks, by the choice alone
   int64_t tiles() const { return tiles_; }  // of one group
+  // Where tiles follow rows: so many of the same rows, and so many such rows of tiles; 0: they do not.
+  int tiles_in_row() const { return has_bands() ? strips_.front().count : 0; }
+  int rows_of_tiles() const { return has_bands() ? strips_.front().tiles : 0; }
   // Bands of so many rows (the last may have fewer), whose tiles follow each other, and the first tile of one
   // or beyond the last. All rows are one band where tiles do not follow rows.
   int band_rows() const { return has_bands() ? runs_.front().height : rows_; }
