@@ -76,10 +76,16 @@ bool forward_takes_turns(const ConvShape& shape, const ConvLayouts& layouts) {
 }
 
 bool has_joint_backward(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts) {
-  const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
-  if (!std::all_of(passes.begin(), passes.end(), fills_tiles) || !takes_turns(main_pass(passes))) return false;
+  const ConvPass forward = forward_pass(shape, layouts);
+  if (!fills_tiles(forward)) return false;
+  if (layouts.has_dgrad) {
+    const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
+    if (!std::all_of(passes.begin(), passes.end(), fills_tiles) || !takes_turns(forward) ||
+        !takes_turns(main_pass(passes)))
+      return false;
+  }
   const bool dense = mask.bits == nullptr || suits_dense(shape, mask);
-  return takes_turns(forward_pass(shape, layouts)) && (!dense || dense_wgrad_goes_beside(shape)) &&
+  return (!dense || dense_wgrad_goes_beside(shape)) &&
          (mask.bits == nullptr || sparse_wgrad_goes_beside(shape, mask.nnz));
 }
 

@@ -150,7 +150,7 @@ bool suits_dense(const ConvShape&, const MaskView&);
 // Whether a pass's input may be made in turns (ConvCompanions::input): an image fills tiles by itself, and the
 // rows that a band of them works on stay in the thread's caches.
 bool forward_takes_turns(const ConvShape&, const ConvLayouts&);
-// And whether dgrad and wgrad may run together.
+// And whether dgrad and wgrad may run together, or, without a dgrad, wgrad and what makes its dy.
 bool has_joint_backward(const ConvShape&, const MaskView&, const ConvLayouts&);
 
 // "64x32x3x3 stride 1 padding 1 on 16x16"

@@ -68,6 +68,22 @@ void wgrad_by_images(const WgradRun& whole, int64_t groups, int64_t weights, int
   add_image_parts(whole, parts, weights, sums, team);
 }
 
+// Wgrad alone beside what makes dy: `rows` is a WgradBeside's.
+inline void wgrad_while_made(const RowWork& makes_dy, const RowWork& rows, int band_rows, int height,
+                             int blocks, ThreadTeam& team) {
+  const int64_t parts = image_parts(blocks), bands = rows.per_block();
+  team.parallel([&](int member) {
+    const int64_t end = part_begin(blocks, parts * (member + 1) / team.size());
+    for (int64_t block = part_begin(blocks, parts * member / team.size()); block < end; block++) {
+      for (int64_t band = 0; band < bands; band++) {
+        const int64_t last = std::min<int64_t>((band + 1) * band_rows, height);
+        makes_dy.run(block * height + band * band_rows, block * height + last, member);
+        rows.run(block * bands + band, block * bands + band + 1, member);
+      }
+    }
+  });
+}
+
 // Wgrad beside dgrad: what ConvCompanions::reads_input does, of a RowWork over the rows of dy, in steps of
 // tiling.band_rows(). For each part, clear(member), then walk(run, member) over tiles, band by band, then
 // put(run, member). reach: rows of x that taps reach below a position, plus one.

@@ -85,10 +85,7 @@ class ProgramPlanner {
       plan_backward();
       keep_for_backward();
     }
-    if (out_.program != RP_PROGRAM_TANGENT && plan_.shares_blocks()) {
-      find_transient_gradients();
-      find_transient_values();
-    }
+    if (out_.program != RP_PROGRAM_TANGENT && plan_.shares_blocks()) find_transient_values();
     finish();
     return std::move(out_);
   }
@@ -267,7 +264,7 @@ class ProgramPlanner {
     if (out_.program != RP_PROGRAM_TANGENT) plan_beside();
   }
 
-  // Combine steps that make the dy or read the dx of the dgrad next to them in turn.
+  // Combine steps that make the dy or read the dx of the convolution next to them in turn.
   void plan_beside() {
     int next = -1;  // the step whose turn in backward comes after this one's
     for (int i = 0; i < steps_; i++) {
@@ -286,14 +283,20 @@ class ProgramPlanner {
       backward.reads_dx = next;
       backward_after.sums_beside = true;
     }
-    if (step.kind != StepKind::combine || after.kind != StepKind::conv ||
-        backward_after.write[0] == GradientWrite::none)
-      return;
+    if (step.kind != StepKind::combine || after.kind != StepKind::conv) return;
     // Only the last to read g may wait, and only where dgrad does not write to g itself.
     const int term = step.last_batch_norm();
     if (term < 0 || step.terms[term].value != after.output || backward.write[term] == GradientWrite::none ||
         gradient_buffer_[after.input()] == gradient_buffer_[step.output])
       return;
+    const bool joint = out_.weight_gradients() && plan_.shares_blocks() && plan_.conv_joint[after.conv] &&
+                       graph_.convs[after.conv].bias < 0 && backward.write[term] != GradientWrite::add;
+    if (!joint && backward_after.write[0] == GradientWrite::none) return;
+    backward_after.joint = joint;
+    if (joint) {
+      out_.transient_gradients[after.output] = 1;
+      if (backward.write[term] == GradientWrite::write) buffers_[gradient_buffer_[after.output]].floats = 0;
+    }
     backward.write_beside = true;
     backward_after.makes_dy = i;
     use_gradient(step.output, backward_time(next));
@@ -314,22 +317,6 @@ class ProgramPlanner {
       }
       const bool mask_from_term = step.term_count == 1 && step.terms[0].batch_norm >= 0;
       if (step.relu && (!mask_from_term || out_.program == RP_PROGRAM_TANGENT)) use_value(step.output, time);
-    }
-  }
-
-  // Of convolutions whose dy is made beside their dgrad.
-  void find_transient_gradients() {
-    if (!out_.weight_gradients()) return;
-    for (int i = 0; i < steps_; i++) {
-      const Step& step = graph_.steps[i];
-      BackwardStep& backward = out_.backward_steps[i];
-      if (backward.makes_dy < 0 || graph_.convs[step.conv].bias >= 0 || !plan_.conv_joint[step.conv]) continue;
-      const Step& maker = graph_.steps[backward.makes_dy];
-      const GradientWrite write = out_.backward_steps[backward.makes_dy].write[maker.last_batch_norm()];
-      if (write == GradientWrite::add) continue;
-      backward.joint = true;
-      out_.transient_gradients[step.output] = 1;
-      if (write == GradientWrite::write) buffers_[gradient_buffer_[step.output]].floats = 0;
     }
   }
 
@@ -478,11 +465,14 @@ Plan make_plan(const RpModel& model, const RpSessionConfig& config) {
   choose_layouts(plan);
   for (std::vector<char>* of_convs : {&plan.conv_dgrad, &plan.conv_makes_x, &plan.conv_makes_dy})
     of_convs->assign(plan.graph.convs.size(), 0);
-  for (size_t i = 0; i < plan.graph.convs.size(); i++) {
-    const ConvSpec& spec = plan.graph.convs[i];
+  plan.conv_joint.assign(plan.graph.convs.size(), 0);
+  for (const Step& step : plan.graph.steps) {
+    if (step.conv < 0) continue;
+    const ConvSpec& spec = plan.graph.convs[step.conv];
     const RpParam& weight = model.params[spec.weight];
-    ConvLayouts layouts = plan.conv_layouts(static_cast<int>(i));
-    plan.conv_joint.push_back(has_joint_backward(spec.shape, {weight.mask, weight.nnz}, layouts));
+    ConvLayouts layouts = plan.conv_layouts(step.conv);
+    layouts.has_dgrad = step.input() != 0;
+    plan.conv_joint[step.conv] = has_joint_backward(spec.shape, {weight.mask, weight.nnz}, layouts);
   }
   for (const uint32_t program :
        {RP_PROGRAM_TRAIN, RP_PROGRAM_EVAL, RP_PROGRAM_INPUT_GRADIENT, RP_PROGRAM_TANGENT}) {

@@ -32,7 +32,7 @@ struct BackwardStep {
   // there.
   int makes_dy = -1, reads_dx = -1;
   bool sums_beside = false, write_beside = false;
-  // Of a convolution: dgrad and wgrad run together, on a transient dy. makes_x: the combine step that makes
+  // Of a convolution: wgrad runs with dgrad, or where there is none alone, on a transient dy. makes_x: the combine step that makes
   // its input once more, where that is transient too; -1: it is stored.
   bool joint = false;
   int makes_x = -1;
@@ -65,7 +65,7 @@ struct Plan {
   std::vector<Layout> values, gradients;  // per value
   std::vector<char> conv_dgrad;           // per conv: some program needs its dx
   bool conv_wgrad = false;
-  std::vector<char> conv_joint;  // per conv: dgrad and wgrad may run together
+  std::vector<char> conv_joint;  // per conv: BackwardStep::joint where its dy is made beside it
   std::vector<char> conv_makes_x, conv_makes_dy;  // per conv: in some program its input, its dy is transient
   std::vector<ProgramPlan> program_plans;
   int threads = 1;

@@ -121,7 +121,7 @@ class Session final : public StepEngine {
   void backward(bool accumulate);
   void clear_unreached_gradients(float* (Parameters::*array)(int) const);
   void conv_backward(const Step&, const BackwardStep&, bool accumulate);
-  // With wgrad, where they run together.
+  // With wgrad, or wgrad alone, where that is joint.
   void conv_dgrad(const Step&, const BackwardStep&, bool accumulate);
   void bias_gradient(const ConvSpec&, int output, const float* dy, float* out, bool accumulate);
   void combine_backward(const Step&, const BackwardStep&, bool accumulate);
