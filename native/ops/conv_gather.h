@@ -210,13 +210,20 @@ class GatherTurns {
   }
   template <class Add>
   void fetch_read(const TileItem& tile, int phase, int64_t step, int64_t steps, const Add& add) const {
-    const RowWork* work = reads_.work();
-    if (work == nullptr || !last_phase(phase)) return;
     const ConvPass& pass = run_->phases[phase].pass;
     const RowRange rows = {tile.block, tile.row * pass.y_step,
                            std::min((tile.row + tile.height) * pass.y_step, pass.y.height)};
-    for (const RowWork::Source& source : *work)
+    const RowWork *written = last_phase(phase) ? reads_.work() : nullptr, *made = reads_input_.work();
+    const auto add_rows = [&](const RowWork::Source& source) {
       add(lines_of_rows(source.x, source.layout, rows, 0, source.layout.channels, step, steps));
+    };
+    if (written != nullptr) {
+      for (const RowWork::Source& source : *written) add_rows(source);
+    }
+    if (made == nullptr) return;
+    for (const RowWork::Source& source : *made) {
+      if (written == nullptr || !written->reads(source.x)) add_rows(source);
+    }
   }
 
  private:

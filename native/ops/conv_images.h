@@ -106,6 +106,11 @@ class WgradBeside {
         walk_(walk),
         put_(put) {}
 
+  void add_sources(RowWork& rows) const {
+    if (backward_.makes_x == nullptr) return rows.reads(backward_.x, x_);
+    for (const RowWork::Source& source : *backward_.makes_x) rows.reads(source.x, source.layout);
+  }
+
   void operator()(int64_t begin, int64_t end, int member, bool) const {
     if (member > 0 || backward_.wgrad_microseconds == nullptr) return run(begin, end, member);
     const auto start = std::chrono::steady_clock::now();
@@ -135,7 +140,7 @@ class WgradBeside {
     WgradRun tiles{};
     tiles.x = makes_x ? made : backward_.x;
     tiles.x_layout = makes_x ? one_block(x_) : x_;
-    tiles.fetch_x = !makes_x;
+    tiles.fetch_x = !makes_x && backward_.dx == nullptr;
     tiles.dy = backward_.beside.input[member];
     tiles.dy_layout = one_block(dy_);
     tiles.fetch_dy = false;

@@ -33,6 +33,9 @@ class RowWork {
     const float* x;
     Layout layout;
   };
+  bool reads(const float* x) const {
+    return std::any_of(begin(), end(), [&](const Source& source) { return source.x == x; });
+  }
   const Source* begin() const { return sources_; }
   const Source* end() const { return sources_ + source_count_; }
 

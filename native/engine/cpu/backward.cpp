@@ -103,7 +103,8 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
   RowWork after(summing.dz_layout.height, summing.rows_per_chunk, sum);
   if (summing.mask == ReluMask::output) after.reads(summing.z, summing.z_layout);
   if (summing.term_count > 0) after.reads(summing.terms[0].x, summing.terms[0].layout);
-  const RowWork makes_x(x_layout.height, 1, make_x);
+  RowWork makes_x(x_layout.height, 1, make_x);
+  if (x_maker) makes_x.reads(making.terms[0].x, making.terms[0].layout);
   const ConvCompanions beside = {maker ? &before : nullptr, summing.dz ? &after : nullptr, made_dy};
 
   int64_t write_event = -1;

@@ -466,7 +466,8 @@ void DenseConv::backward(const ConvBackward& run, const ConvWeights& weights, in
   };
   const WgradBeside wgrad(run, wgrad_tiling_, forward_.pass.x, forward_.pass.x_step, fetch_x_.last_row() + 1,
                           dy_, blocks, numel_, scratch_->common(), clear, walk, put);
-  const RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
+  RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
+  wgrad.add_sources(rows);
   if (run.dx == nullptr) {
     wgrad_while_made(*run.beside.before, rows, wgrad_tiling_.band_rows(), dy_.height, blocks, team);
   } else {
