@@ -13,11 +13,6 @@
 
 namespace rp {
 
-// Rows [begin, end) of an image block.
-struct RowRange {
-  int block, begin, end;
-};
-
 // Share `index` of `count` of these rows, of some channels.
 PrefetchLines lines_of_rows(const float* tensor, const Layout&, const RowRange&, int channel, int channels,
                             int64_t index, int64_t count);

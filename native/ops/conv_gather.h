@@ -179,15 +179,17 @@ class GatherTurns {
     if (run_ == nullptr) return;
     const bool across = run_->choice.across_blocks;
     if ((item + 1) % items_->tiles() == 0) {
-      for (RowProgress* progress : {&makes_, &reads_, &reads_input_})
-        progress->advance_to_block(tile.block + (across ? tile.height : 1));
+      const int block = tile.block + (across ? tile.height : 1);
+      makes_.advance_to_block(block);
+      reads_.advance_to_block(block);
+      if (reads_input_.work() != nullptr) read_input(block * reads_input_.work()->per_block(), tile);
       return;
     }
     const ConvPass& pass = run_->phases[phase].pass;
     if (across || tile.col + tile.width < pass.cols || tile.in_rows + 1 < tile.of_rows) return;
     if (const RowWork* work = reads_input_.work()) {
       const int made = static_cast<int>(makes_.done() - tile.block * makes_.work()->per_block());
-      reads_input_.advance(tile.block * work->per_block() + work->within(made));
+      read_input(tile.block * work->per_block() + work->within(made), tile);
     }
     if (const RowWork* work = last_phase(phase) ? reads_.work() : nullptr) {
       const int complete = (tile.row + tile.height - 1) * pass.y_step + pass.y_row + 1;
@@ -200,7 +202,7 @@ class GatherTurns {
   template <class Add>
   void fetch_next(RowRange rows, int64_t step, int64_t steps, const Add& add) const {
     const RowWork* work = makes_.work();
-    if (work == nullptr) return;
+    if (work == nullptr || input_readers_fetch()) return;
     rows.begin =
         static_cast<int>(std::max<int64_t>(rows.begin, makes_.done() - rows.block * work->per_block()));
     for (const RowWork::Source& source : *work) {
@@ -228,6 +230,21 @@ class GatherTurns {
 
  private:
   bool last_phase(int phase) const { return phase + 1 == run_->phase_count; }
+
+  // Whether what reads the input fetches for what makes it: memory is busy while either runs.
+  bool input_readers_fetch() const {
+    return run_->choice.prefetch && run_->choice.by_rows && reads_input_.work() != nullptr &&
+           reads_input_.work()->per_block() > 1;
+  }
+  void read_input(int64_t item, const TileItem& tile) {
+    if (!input_readers_fetch()) return reads_input_.advance(item);
+    // As many rows as a row of tiles adds, or those that the first of a block reads.
+    const int height = static_cast<int>(makes_.work()->per_block());
+    const int made = static_cast<int>(makes_.done() - int64_t{tile.block} * height);
+    RowRange rows = {tile.block, made, std::min(made + tile.height, height)};
+    if (made == height && makes_.done() < makes_.end()) rows = {tile.block + 1, 0, std::min(tile.height + 1, height)};
+    reads_input_.advance(item, makes_.work(), rows);
+  }
 
   const GatherRun* run_ = nullptr;
   const GatherItems* items_ = nullptr;
@@ -344,7 +361,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     team.parallel([&](int member) {
       const int64_t end =
           all.blocks_before(all.share_begin(member + 1, team.size())) * before->per_block();
-      before->run(end - 1, end, member);
+      before->run(end - 1, end, {member});
     });
   }
   team.parallel([&](int member) {

@@ -10,6 +10,7 @@
 #include "core/layout.h"
 #include "cpu/threads.h"
 #include "ops/conv.h"
+#include "ops/conv_fetch.h"
 #include "ops/conv_tiling.h"
 
 namespace rp {
@@ -33,7 +34,18 @@ struct WgradRun {
   int64_t first, last;
   int64_t last_fetched;  // fetches ahead of tiles before this one, of
   bool fetch_x = true, fetch_dy = true;
+  const RowWork* next = nullptr;  // as in RowTurn, for all of the tiles
+  RowRange next_rows;
 };
+
+// Beside step `step` of so many.
+inline void fetch_for_next(const WgradRun& run, int64_t step, int64_t steps, PrefetchLines (&lines)[2]) {
+  static_assert(RowWork::kMostSources <= 2);
+  if (run.next == nullptr) return;
+  PrefetchLines* line = lines;
+  for (const RowWork::Source& source : *run.next)
+    *line++ = lines_of_rows(source.x, source.layout, run.next_rows, 0, source.layout.channels, step, steps);
+}
 
 // The sums of all parts.
 inline void add_image_parts(const WgradRun& whole, int64_t parts, int64_t weights, const float* sums,
@@ -77,8 +89,8 @@ inline void wgrad_while_made(const RowWork& makes_dy, const RowWork& rows, int b
     for (int64_t block = part_begin(blocks, parts * member / team.size()); block < end; block++) {
       for (int64_t band = 0; band < bands; band++) {
         const int64_t last = std::min<int64_t>((band + 1) * band_rows, height);
-        makes_dy.run(block * height + band * band_rows, block * height + last, member);
-        rows.run(block * bands + band, block * bands + band + 1, member);
+        makes_dy.run(block * height + band * band_rows, block * height + last, {member});
+        rows.run(block * bands + band, block * bands + band + 1, {member});
       }
     }
   });
@@ -111,17 +123,18 @@ class WgradBeside {
     for (const RowWork::Source& source : *backward_.makes_x) rows.reads(source.x, source.layout);
   }
 
-  void operator()(int64_t begin, int64_t end, int member, bool) const {
-    if (member > 0 || backward_.wgrad_microseconds == nullptr) return run(begin, end, member);
+  void operator()(int64_t begin, int64_t end, const RowTurn& turn) const {
+    if (turn.member > 0 || backward_.wgrad_microseconds == nullptr) return run(begin, end, turn);
     const auto start = std::chrono::steady_clock::now();
-    run(begin, end, member);
+    run(begin, end, turn);
     const std::chrono::duration<double, std::micro> spent = std::chrono::steady_clock::now() - start;
     *backward_.wgrad_microseconds += spent.count();
   }
 
  private:
   // Bands of one image block.
-  void run(int64_t begin, int64_t end, int member) const {
+  void run(int64_t begin, int64_t end, const RowTurn& turn) const {
+    const int member = turn.member;
     const int64_t bands = (dy_.height + tiling_.band_rows() - 1) / tiling_.band_rows();
     const int64_t block = begin / bands, from = begin % bands, to = from + end - begin;
     const int64_t groups = tiling_.groups(blocks_);
@@ -135,7 +148,7 @@ class WgradBeside {
     }
     if (makes_x) {
       const int64_t first = block * x_.height;
-      backward_.makes_x->run(first + x_rows(from, bands), first + x_rows(to, bands), member);
+      backward_.makes_x->run(first + x_rows(from, bands), first + x_rows(to, bands), {member});
     }
     WgradRun tiles{};
     tiles.x = makes_x ? made : backward_.x;
@@ -149,6 +162,8 @@ class WgradBeside {
     tiles.first = block * tiling_.tiles() + tiling_.band_begin(from);
     tiles.last = block * tiling_.tiles() + tiling_.band_begin(to);
     tiles.last_fetched = tiling_.items(blocks_);
+    tiles.next = turn.next;
+    tiles.next_rows = turn.next_rows;
     walk_(tiles, member);
     if (to == bands && block + 1 == part_begin(groups, part + 1)) put_(tiles, member);
   }

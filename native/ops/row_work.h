@@ -10,21 +10,36 @@
 
 namespace rp {
 
+class RowWork;
+
+// Rows [begin, end) of an image block.
+struct RowRange {
+  int block = 0, begin = 0, end = 0;
+};
+
+// A thread's turn at some work.
+struct RowTurn {
+  int member = 0;
+  bool alone = false;  // as a pass of its own, so that nobody reads the rows soon
+  // Whose sources are to be fetched meanwhile, for these of its rows; null: none.
+  const RowWork* next = nullptr;
+  RowRange next_rows;
+};
+
 // Over the rows of an activation, cut into items of `step` rows of an image block (fewer at its end),
 // block-major. Items may run in any order and on any thread.
 class RowWork {
  public:
   static constexpr int kMostSources = 2;
 
-  // body(begin, end, member, alone) does items [begin, end); it must outlive the work. alone: as a pass of
-  // its own, so that nobody reads the rows soon.
+  // body(begin, end, turn) does items [begin, end); it must outlive the work.
   template <class Body>
   RowWork(int height, int step, const Body& body)
       : height_(height),
         step_(step),
         body_(&body),
-        call_([](const void* b, int64_t begin, int64_t end, int member, bool alone) {
-          (*static_cast<const Body*>(b))(begin, end, member, alone);
+        call_([](const void* b, int64_t begin, int64_t end, const RowTurn& turn) {
+          (*static_cast<const Body*>(b))(begin, end, turn);
         }) {}
 
   // A tensor of the same height whose rows it reads, worth fetching early.
@@ -39,11 +54,11 @@ class RowWork {
   const Source* begin() const { return sources_; }
   const Source* end() const { return sources_ + source_count_; }
 
-  void run(int64_t begin, int64_t end, int member) const { call_(body_, begin, end, member, false); }
+  void run(int64_t begin, int64_t end, const RowTurn& turn) const { call_(body_, begin, end, turn); }
   // All of it, as a pass of its own.
   void run_all(int blocks, ThreadTeam& team) const {
     team.parallel_range(blocks * per_block(), [&](int64_t begin, int64_t end, int member) {
-      call_(body_, begin, end, member, true);
+      call_(body_, begin, end, {member, true});
     });
   }
 
@@ -57,7 +72,7 @@ class RowWork {
   Source sources_[kMostSources];
   int source_count_ = 0;
   const void* body_;
-  void (*call_)(const void*, int64_t, int64_t, int, bool);
+  void (*call_)(const void*, int64_t, int64_t, const RowTurn&);
 };
 
 // What runs beside a pass; null: nothing.
@@ -81,10 +96,11 @@ class RowProgress {
 
   const RowWork* work() const { return work_; }  // null: none
   int64_t done() const { return done_; }
-  void advance(int64_t item) {
+  int64_t end() const { return end_; }
+  void advance(int64_t item, const RowWork* next = nullptr, const RowRange& next_rows = {}) {
     item = std::min(item, end_);
     if (item <= done_) return;
-    work_->run(done_, item, member_);
+    work_->run(done_, item, {member_, false, next, next_rows});
     done_ = item;
   }
   void advance_to_block(int64_t block) {

@@ -80,21 +80,21 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
   float* const* const made_x = x_maker ? made(x_layout, made_values_) : nullptr;
   double write_time = 0, sum_time = 0, x_time = 0, wgrad_time = 0;
   const auto write = timed(
-      [&](int64_t begin, int64_t end, int member, bool alone) {
-        if (!made_dy) return apply_rows(writing, begin, end, alone);
+      [&](int64_t begin, int64_t end, const RowTurn& turn) {
+        if (!made_dy) return apply_rows(writing, begin, end, turn.alone);
         BatchNormApplyArgs args = writing;
-        args.dx = made_dy[member];
+        args.dx = made_dy[turn.member];
         args.dx_layout = one_block(writing.dx_layout);
         batch_norm_.apply(args, begin, end);
       },
       &write_time);
   const auto sum = timed(
-      [&](int64_t begin, int64_t end, int, bool) { combine_.backward(summing, begin, end); }, &sum_time);
+      [&](int64_t begin, int64_t end, const RowTurn&) { combine_.backward(summing, begin, end); }, &sum_time);
   CombineArgs making;
   if (x_maker) making = known_combine_args(*x_maker);
   const auto make_x = timed(
-      [&](int64_t begin, int64_t end, int member, bool) {
-        combine_.forward(made_at(making, made_x[member]), begin, end);
+      [&](int64_t begin, int64_t end, const RowTurn& turn) {
+        combine_.forward(made_at(making, made_x[turn.member]), begin, end);
       },
       &x_time);
   RowWork before(writing.dx_layout.height, 1, write);

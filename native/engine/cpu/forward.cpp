@@ -127,8 +127,8 @@ void Session::conv_forward(const Step& step, const Step* maker, const CombineArg
     const bool transient = maker && program_->transient_values[maker->output];
     float* const* const input = transient ? made(making.z_layout, made_values_) : nullptr;
     const auto make = timed(
-        [&](int64_t begin, int64_t end, int member, bool alone) {
-          combine_rows(input ? made_at(making, input[member]) : making, begin, end, alone);
+        [&](int64_t begin, int64_t end, const RowTurn& turn) {
+          combine_rows(input ? made_at(making, input[turn.member]) : making, begin, end, turn.alone);
         },
         &spent);
     RowWork work(making.z_layout.height, 1, make);

@@ -106,13 +106,13 @@ class Session final : public StepEngine {
   // Rows of a pass of its own, or of one that takes turns with a convolution (ops/row_work.h).
   void combine_rows(const CombineArgs&, int64_t begin, int64_t end, bool alone) const;
   void apply_rows(const BatchNormApplyArgs&, int64_t begin, int64_t end, bool alone) const;
-  // body(begin, end, member, alone), where it runs beside a convolution: adds up what this thread spends on it.
+  // body(begin, end, turn), where it runs beside a convolution: adds up what this thread spends on it.
   template <class Body>
   auto timed(const Body& body, double* spent) const {
-    return [this, body, spent](int64_t begin, int64_t end, int member, bool alone) {
-      const double start = member == 0 ? profile_.clock() : 0;
-      body(begin, end, member, alone);
-      if (member == 0) *spent += profile_.clock() - start;
+    return [this, body, spent](int64_t begin, int64_t end, const RowTurn& turn) {
+      const double start = turn.member == 0 ? profile_.clock() : 0;
+      body(begin, end, turn);
+      if (turn.member == 0) *spent += profile_.clock() - start;
     };
   }
   RpBatchResult loss(const RpBatch&, const RpLoss&, double weight);

@@ -451,6 +451,7 @@ void DenseConv::add_tiles(const WgradRun& run, const WeightRange& range, float* 
         if (run.fetch_dy) args.next[1] = fetch_dy_.tile(run.dy, next, o0, outputs);
       }
     }
+    fetch_for_next(run, t - run.first, run.last - run.first, args.next);
     args.reach = tap_by_tap_ ? reaches_.data() + t % wgrad_tiling_.tiles() * taps_ : nullptr;
     kernels_.wgrad(args);
   }

@@ -401,6 +401,8 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
         if (run.fetch_dy && b == range.from)
           args.next[1] = fetch_dy_.tile(run.dy, next, range.begin, outputs);
       }
+      const int64_t of_tile = range.to - range.from;
+      fetch_for_next(run, (i - run.first) * of_tile + b - range.from, (run.last - run.first) * of_tile, args.next);
       kernel(args);
       args.sums += range.nonzeros(list_, b) * kernels_.sum_floats;
     }
