@@ -1,6 +1,8 @@
 // The kernel lists for conformance tests and benches (src/engine/kernels.ts documents the functions). Tests
 // meet kernels in logical shapes; conversion to the CPU layout, and what a kernel must not touch, are handled
 // here.
+#include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <limits>
 #include <memory>
@@ -16,6 +18,7 @@
 #include "ops/conv.h"
 #include "ops/conv_ref.h"
 #include "ops/conv_scratch.h"
+#include "ops/row_work.h"
 
 namespace rp {
 namespace {
@@ -100,6 +103,46 @@ class Activation {
   std::unique_ptr<float, void (*)(void*)> memory_;
 };
 
+// A tensor as a pass meets it that reads what is made in turns: copied row by row, borders included, to memory
+// of each thread that holds one image block and says NaN before.
+class MadeInTurns {
+ public:
+  MadeInTurns(const Layout& layout, const float* from, int threads)
+      : copy_{layout, from, this}, work_(layout.height, 1, copy_) {
+    const int64_t floats = layout.floats(kImagesPerBlock);
+    memory_.assign(threads, std::vector<float>(floats + 16, std::numeric_limits<float>::quiet_NaN()));
+    for (std::vector<float>& of_thread : memory_) {
+      const int64_t over = reinterpret_cast<uintptr_t>(of_thread.data()) / 4 % 16;
+      of_members_.push_back(of_thread.data() + (16 - over) % 16 + layout.margin);
+    }
+  }
+  MadeInTurns(const MadeInTurns&) = delete;
+  MadeInTurns& operator=(const MadeInTurns&) = delete;
+
+  const RowWork* work() const { return &work_; }
+  float* const* of_members() const { return of_members_.data(); }
+
+ private:
+  struct Copy {
+    Layout layout;
+    const float* from;
+    const MadeInTurns* to;
+    void operator()(int64_t begin, int64_t end, const RowTurn& turn) const {
+      for (int64_t row = begin; row < end; row++) {
+        const int64_t h = row % layout.height;
+        const int64_t rows = h + 1 < layout.height ? 1 : 1 + layout.border;
+        std::copy_n(from + layout.at(row / layout.height, 0, h, 0), rows * layout.row_stride,
+                    to->of_members_[turn.member] + h * layout.row_stride);
+      }
+    }
+  };
+
+  Copy copy_;
+  RowWork work_;
+  std::vector<std::vector<float>> memory_;
+  std::vector<float*> of_members_;
+};
+
 // ---- runConv
 
 int whole(const Napi::Object& object, const char* key) {
@@ -175,11 +218,37 @@ Napi::Value run_conv(const Napi::CallbackInfo& info) {
   auto dw = Napi::Float32Array::New(env, mask.nnz);
   const float* dw_before = add ? floats(o, "dw", mask.nnz) : nullptr;
   for (int64_t i = 0; i < mask.nnz; i++) dw.Data()[i] = add ? dw_before[i] : unwritten;
-  layer->forward(x.base(), *weights, y.base(), blocks, add, team);
-  layer->dgrad(dy.base(), *weights, dx.base(), blocks, add ? kAddToDx : kWriteDx, team);
-  layer->wgrad(x.base(), dy.base(), dw.Data(), blocks, add, team);
+  const DxWrite write_dx = add ? kAddToDx : kWriteDx;
+  const std::string turns = o.Get("inTurns").IsString() ? std::string(o.Get("inTurns").ToString()) : "";
+  const bool joint = !turns.empty() && has_joint_backward(s, mask, layouts);
+  MadeInTurns made_x(layouts.x, x.base(), team.size()), made_dy(layouts.dy, dy.base(), team.size());
+  if (turns.empty()) {
+    layer->forward(x.base(), *weights, y.base(), blocks, add, team);
+  } else {
+    const ConvCompanions makes_x = {made_x.work(), nullptr, made_x.of_members()};
+    layer->forward(nullptr, *weights, y.base(), blocks, add, team, nullptr, makes_x);
+  }
+  if (joint) {
+    ConvBackward run;
+    if (turns == "both") {
+      run.makes_x = made_x.work();
+      run.made_x = made_x.of_members();
+    } else {
+      run.x = x.base();
+    }
+    run.write_dx = write_dx;
+    run.dw = dw.Data();
+    run.add_dw = add;
+    run.beside = {made_dy.work(), nullptr, made_dy.of_members()};
+    run.dx = turns == "wgrad" ? nullptr : dx.base();
+    layer->backward(run, *weights, blocks, team);
+  } else {
+    layer->wgrad(x.base(), dy.base(), dw.Data(), blocks, add, team);
+  }
+  if (!joint || turns == "wgrad") layer->dgrad(dy.base(), *weights, dx.base(), blocks, write_dx, team);
 
   Napi::Object result = Napi::Object::New(env);
+  result.Set("joint", joint);
   result.Set("y", y.read(env));
   result.Set("dx", dx.read(env));
   result.Set("dw", dw);

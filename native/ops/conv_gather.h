@@ -212,6 +212,7 @@ class GatherTurns {
   }
   template <class Add>
   void fetch_read(const TileItem& tile, int phase, int64_t step, int64_t steps, const Add& add) const {
+    if (run_ == nullptr) return;
     const ConvPass& pass = run_->phases[phase].pass;
     const RowRange rows = {tile.block, tile.row * pass.y_step,
                            std::min((tile.row + tile.height) * pass.y_step, pass.y.height)};

@@ -34,6 +34,11 @@ export interface ConvCall {
   /** Replays this choice of tiles; otherwise the layer chooses, by measuring when `measure` is set. */
   readonly choice?: string;
   readonly measure?: boolean;
+  /**
+   * Forward's x is made in turns with the tiles, in memory that holds one image block of each thread; and dgrad
+   * and wgrad run together where the layer can, dy made in turns, x too with 'both'. 'wgrad': on its own.
+   */
+  readonly inTurns?: 'both' | 'dy' | 'wgrad';
   /** Border columns and rows beyond those needed. */
   readonly extraBorder?: number;
   /** (n, C, H, W) */
@@ -56,6 +61,8 @@ export interface ConvResult {
   readonly dw: Float32Array;
   readonly choice: string;
   readonly kernel: string;
+  /** Whether dgrad and wgrad ran together. */
+  readonly joint: boolean;
   readonly indexBytes: number;
   readonly weightsBytes: number;
   readonly scratchBytes: number;

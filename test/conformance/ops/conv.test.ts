@@ -117,6 +117,32 @@ for (const kernel of kernels()) {
       },
     );
 
+    // A map that fills tiles, weights few beside it.
+    it.each([
+      '5→7 3x3 s1 p1 on 17x19, n 40',
+      '4→6 3x3 s2 p1 on 20x18, n 64',
+      '4→6 3x3 s2 p1 on 19x21, n 33',
+      '8→12 1x1 s2 p0 on 14x14, n 16',
+      '6→5 1x1 s1 p0 on 16x16, n 150',
+      '3→4 7x7 s2 p3 on 33x30, n 48',
+    ])('what is made in turns gives the same bits: %s', (name) => {
+      const test: ConvCase = { ...parseShape(name), density };
+      const inputs = makeInputs(test, false);
+      const tiles = ['forward=2x2/4 dgrad=2x2/4 wgrad=2x2/4', 'forward=2x2/4npr dgrad=2x2/3npr wgrad=2x2/4pr'];
+      for (const tile of tiles) {
+        const choice = kernel.op === 'masked_conv2d' ? `dense ${tile}` : tile;
+        const stored = run(test, inputs, { isa, choice });
+        for (const inTurns of ['both', 'dy', 'wgrad'] as const) {
+          for (const threads of [1, 2, 3]) {
+            const made = run(test, inputs, { isa, choice, threads, inTurns });
+            const [outHeight, outWidth] = outputSize(test.shape);
+            expect(made.joint).toBe(sparse || outHeight * outWidth >= 256);
+            expectSameBits(made, stored);
+          }
+        }
+      }
+    });
+
     it('refuses a choice that it cannot follow', () => {
       const test: ConvCase = { ...parseShape('4→4 3x3 s1 p1 on 8x8, n 16'), density };
       const inputs = makeInputs(test, true);
