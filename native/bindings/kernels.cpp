@@ -103,8 +103,8 @@ class Activation {
   std::unique_ptr<float, void (*)(void*)> memory_;
 };
 
-// A tensor as a pass meets it that reads what is made in turns: copied row by row, borders included, to memory
-// of each thread that holds one image block and says NaN before.
+// A tensor as a pass meets it that reads what is made in turns: copied row by row, borders included, to
+// memory of each thread that holds one image block and says NaN before.
 class MadeInTurns {
  public:
   MadeInTurns(const Layout& layout, const float* from, int threads)
@@ -240,12 +240,12 @@ Napi::Value run_conv(const Napi::CallbackInfo& info) {
     run.dw = dw.Data();
     run.add_dw = add;
     run.beside = {made_dy.work(), nullptr, made_dy.of_members()};
-    run.dx = turns == "wgrad" ? nullptr : dx.base();
+    run.dx = dx.base();
     layer->backward(run, *weights, blocks, team);
   } else {
+    layer->dgrad(dy.base(), *weights, dx.base(), blocks, write_dx, team);
     layer->wgrad(x.base(), dy.base(), dw.Data(), blocks, add, team);
   }
-  if (!joint || turns == "wgrad") layer->dgrad(dy.base(), *weights, dx.base(), blocks, write_dx, team);
 
   Napi::Object result = Napi::Object::New(env);
   result.Set("joint", joint);

@@ -76,14 +76,10 @@ bool forward_takes_turns(const ConvShape& shape, const ConvLayouts& layouts) {
 }
 
 bool has_joint_backward(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts) {
-  const ConvPass forward = forward_pass(shape, layouts);
-  if (!fills_tiles(forward)) return false;
-  if (layouts.has_dgrad) {
-    const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
-    if (!std::all_of(passes.begin(), passes.end(), fills_tiles) || !takes_turns(forward) ||
-        !takes_turns(main_pass(passes)))
-      return false;
-  }
+  const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
+  if (!takes_turns(forward_pass(shape, layouts)) || !takes_turns(main_pass(passes)) ||
+      !std::all_of(passes.begin(), passes.end(), fills_tiles))
+    return false;
   const bool dense = mask.bits == nullptr || suits_dense(shape, mask);
   return (!dense || dense_wgrad_goes_beside(shape)) &&
          (mask.bits == nullptr || sparse_wgrad_goes_beside(shape, mask.nnz));
@@ -108,8 +104,7 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   // Partial sums of forward or dgrad (at most 28 positions a tile) and of wgrad (a part of L2), and what goes
   // tile by tile.
   const int64_t wide = std::max(s.in_channels, s.out_channels);
-  const int64_t scratch =
-      28 * 64 * wide + core_caches().l2_bytes * 5 / 8 + 4 * wide + 64 * taps * wide + 128;
+  const int64_t scratch = 28 * 64 * wide + core_caches().l2_bytes * 5 / 8 + 4 * wide + 64 * taps * wide + 128;
   const int64_t tiles = 20 * positions * 2;
   const int64_t weights = conv_weights_bytes(s, mask, layouts);
   // In scratch, wgrad's sums of parts of the images.

@@ -47,8 +47,8 @@ struct ConvLayouts {
   Layout dy, dx;  // dgrad: dy read, dx written; wgrad reads x and dy. dx may be unset when has_dgrad is false
   bool has_dgrad = true;
   bool has_wgrad = true;
-  // Forward's x, or dgrad's and wgrad's dy, is made in turns (ConvCompanions::input): none of their tiles may lie
-  // across image blocks.
+  // Forward's x, or dgrad's and wgrad's dy, is made in turns (ConvCompanions::input): none of their tiles may
+  // lie across image blocks.
   bool makes_x = false, makes_dy = false;
 };
 
@@ -80,7 +80,7 @@ struct ConvBackward {
   const float* x = nullptr;
   const RowWork* makes_x = nullptr;  // instead of x, in memory of each thread
   float* const* made_x = nullptr;
-  float* dx = nullptr;  // null: wgrad alone
+  float* dx = nullptr;
   DxWrite write_dx = kWriteDx;
   float* dw = nullptr;
   bool add_dw = false;
@@ -147,10 +147,10 @@ int density_quarters(const ConvShape&, const MaskView&);
 // all takes less time than skipping the others, and two packed copies fit 28 bytes a kept one.
 bool suits_dense(const ConvShape&, const MaskView&);
 
-// Whether a pass's input may be made in turns (ConvCompanions::input): an image fills tiles by itself, and the
-// rows that a band of them works on stay in the thread's caches.
+// Whether a pass's input may be made in turns (ConvCompanions::input): an image fills tiles by itself, and
+// the rows that a band of them works on stay in the thread's caches.
 bool forward_takes_turns(const ConvShape&, const ConvLayouts&);
-// And whether dgrad and wgrad may run together, or, without a dgrad, wgrad and what makes its dy.
+// And whether dgrad and wgrad may run together.
 bool has_joint_backward(const ConvShape&, const MaskView&, const ConvLayouts&);
 
 // "64x32x3x3 stride 1 padding 1 on 16x16"

@@ -47,9 +47,10 @@ inline void check_turns(const ConvChoices& c, const ConvLayouts& layouts) {
   const bool x_across = c.forward.across_blocks;
   const bool dy_across = (c.has_dgrad && c.dgrad.across_blocks) || (c.has_wgrad && c.wgrad.across_blocks);
   if (!(layouts.makes_x && x_across) && !(layouts.makes_dy && dy_across)) return;
-  fail("[conv] choice \"%s\": expected tiles of one image block (2x8/24, not b2x8/24), since what this layer "
-       "reads is made block by block.",
-       choices_text(c).c_str());
+  fail(
+      "[conv] choice \"%s\": expected tiles of one image block (2x8/24, not b2x8/24), since what this layer "
+      "reads is made block by block.",
+      choices_text(c).c_str());
 }
 
 }  // namespace rp

@@ -82,8 +82,8 @@ inline uint32_t output_flags(const GatherRun& run, const DxWrite& write, int pha
   return write.add & bit ? kAddOut : run.streams() ? kStreamOut : 0;
 }
 
-// The tiles of a run: of one group of image blocks after another; phase by phase, or, where tiles follow rows,
-// row by row the tiles of all phases, so that dgrad writes neighbouring rows and columns together.
+// The tiles of a run: of one group of image blocks after another; phase by phase, or, where tiles follow
+// rows, row by row the tiles of all phases, so that dgrad writes neighbouring rows and columns together.
 class GatherItems {
  public:
   explicit GatherItems(const GatherRun& run)
@@ -101,6 +101,7 @@ class GatherItems {
   int64_t groups() const { return groups_; }
   int64_t tiles() const { return tiles_; }  // of one group
   int64_t count() const { return groups_ * tiles_; }
+  bool phases_together() const { return phases_together_; }
   // Gives its phase.
   int find(int64_t item, TileItem* tile) const {
     const int64_t group = item / tiles_;
@@ -212,11 +213,11 @@ class GatherTurns {
   }
   template <class Add>
   void fetch_read(const TileItem& tile, int phase, int64_t step, int64_t steps, const Add& add) const {
-    if (run_ == nullptr) return;
+    if (run_ == nullptr || !(last_phase(phase) || items_->phases_together())) return;
     const ConvPass& pass = run_->phases[phase].pass;
     const RowRange rows = {tile.block, tile.row * pass.y_step,
                            std::min((tile.row + tile.height) * pass.y_step, pass.y.height)};
-    const RowWork *written = last_phase(phase) ? reads_.work() : nullptr, *made = reads_input_.work();
+    const RowWork *written = reads_.work(), *made = reads_input_.work();
     const auto add_rows = [&](const RowWork::Source& source) {
       add(lines_of_rows(source.x, source.layout, rows, 0, source.layout.channels, step, steps));
     };
@@ -243,7 +244,8 @@ class GatherTurns {
     const int height = static_cast<int>(makes_.work()->per_block());
     const int made = static_cast<int>(makes_.done() - int64_t{tile.block} * height);
     RowRange rows = {tile.block, made, std::min(made + tile.height, height)};
-    if (made == height && makes_.done() < makes_.end()) rows = {tile.block + 1, 0, std::min(tile.height + 1, height)};
+    if (made == height && makes_.done() < makes_.end())
+      rows = {tile.block + 1, 0, std::min(tile.height + 1, height)};
     reads_input_.advance(item, makes_.work(), rows);
   }
 
@@ -355,13 +357,12 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     if (after != nullptr) after->run_all(run.blocks, team);
     return;
   }
-  // A thread's last row clears the border that the next thread's first tile reads: it is made first. Not where
-  // each has memory of its own, in which only the border above the first row is left to clear.
+  // A thread's last row clears the border that the next thread's first tile reads: it is made first. Not
+  // where each has memory of its own, in which only the border above the first row is left to clear.
   const bool neighbours = before != nullptr && !made && team.size() > 1;
   if (neighbours) {
     team.parallel([&](int member) {
-      const int64_t end =
-          all.blocks_before(all.share_begin(member + 1, team.size())) * before->per_block();
+      const int64_t end = all.blocks_before(all.share_begin(member + 1, team.size())) * before->per_block();
       before->run(end - 1, end, {member});
     });
   }

@@ -32,9 +32,8 @@ struct WgradRun {
   int blocks;
   bool add;
   int64_t first, last;
-  int64_t last_fetched;  // fetches ahead of tiles before this one, of
-  bool fetch_x = true, fetch_dy = true;
-  const RowWork* next = nullptr;  // as in RowTurn, for all of the tiles
+  bool fetch = true;              // x and dy of tiles to come
+  const RowWork* next = nullptr;  // instead, as in RowTurn
   RowRange next_rows;
 };
 
@@ -73,27 +72,11 @@ void wgrad_by_images(const WgradRun& whole, int64_t groups, int64_t weights, int
       run.dw = sums + part * weights;
       run.add = false;
       run.first = part_begin(groups, part) * tiles;
-      run.last = run.last_fetched = part_begin(groups, part + 1) * tiles;
+      run.last = part_begin(groups, part + 1) * tiles;
       wgrad(run, i % shares, member);
     }
   });
   add_image_parts(whole, parts, weights, sums, team);
-}
-
-// Wgrad alone beside what makes dy: `rows` is a WgradBeside's.
-inline void wgrad_while_made(const RowWork& makes_dy, const RowWork& rows, int band_rows, int height,
-                             int blocks, ThreadTeam& team) {
-  const int64_t parts = image_parts(blocks), bands = rows.per_block();
-  team.parallel([&](int member) {
-    const int64_t end = part_begin(blocks, parts * (member + 1) / team.size());
-    for (int64_t block = part_begin(blocks, parts * member / team.size()); block < end; block++) {
-      for (int64_t band = 0; band < bands; band++) {
-        const int64_t last = std::min<int64_t>((band + 1) * band_rows, height);
-        makes_dy.run(block * height + band * band_rows, block * height + last, {member});
-        rows.run(block * bands + band, block * bands + band + 1, {member});
-      }
-    }
-  });
 }
 
 // Wgrad beside dgrad: what ConvCompanions::reads_input does, of a RowWork over the rows of dy, in steps of
@@ -118,6 +101,7 @@ class WgradBeside {
         walk_(walk),
         put_(put) {}
 
+  // What it reads beside dy.
   void add_sources(RowWork& rows) const {
     if (backward_.makes_x == nullptr) return rows.reads(backward_.x, x_);
     for (const RowWork::Source& source : *backward_.makes_x) rows.reads(source.x, source.layout);
@@ -153,15 +137,13 @@ class WgradBeside {
     WgradRun tiles{};
     tiles.x = makes_x ? made : backward_.x;
     tiles.x_layout = makes_x ? one_block(x_) : x_;
-    tiles.fetch_x = !makes_x && backward_.dx == nullptr;
+    tiles.fetch = false;
     tiles.dy = backward_.beside.input[member];
     tiles.dy_layout = one_block(dy_);
-    tiles.fetch_dy = false;
     tiles.dw = sums_ + part * weights_;
     tiles.blocks = blocks_;
     tiles.first = block * tiling_.tiles() + tiling_.band_begin(from);
     tiles.last = block * tiling_.tiles() + tiling_.band_begin(to);
-    tiles.last_fetched = tiling_.items(blocks_);
     tiles.next = turn.next;
     tiles.next_rows = turn.next_rows;
     walk_(tiles, member);

@@ -36,9 +36,9 @@ export interface ConvCall {
   readonly measure?: boolean;
   /**
    * Forward's x is made in turns with the tiles, in memory that holds one image block of each thread; and dgrad
-   * and wgrad run together where the layer can, dy made in turns, x too with 'both'. 'wgrad': on its own.
+   * and wgrad run together where the layer can, dy made in turns, x too with 'both'.
    */
-  readonly inTurns?: 'both' | 'dy' | 'wgrad';
+  readonly inTurns?: 'both' | 'dy';
   /** Border columns and rows beyond those needed. */
   readonly extraBorder?: number;
   /** (n, C, H, W) */

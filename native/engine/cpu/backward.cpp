@@ -51,7 +51,7 @@ void Session::conv_backward(const Step& step, const BackwardStep& backward, bool
     });
   }
   // Dgrad first: beside it dy may be made.
-  if (backward.write[0] != GradientWrite::none || backward.joint) conv_dgrad(step, backward, accumulate);
+  if (backward.write[0] != GradientWrite::none) conv_dgrad(step, backward, accumulate);
   if (program_->weight_gradients() && !backward.joint) {
     OpTimer timer(profile_, OpKind::conv_wgrad, spec.name);
     conv.layer->wgrad(value(step.input()), dy, parameters_.gradient(spec.weight), blocks_, accumulate, team_);
@@ -92,11 +92,10 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
       [&](int64_t begin, int64_t end, const RowTurn&) { combine_.backward(summing, begin, end); }, &sum_time);
   CombineArgs making;
   if (x_maker) making = known_combine_args(*x_maker);
-  const auto make_x = timed(
-      [&](int64_t begin, int64_t end, const RowTurn& turn) {
-        combine_.forward(made_at(making, made_x[turn.member]), begin, end);
-      },
-      &x_time);
+  const auto make_x =
+      timed([&](int64_t begin, int64_t end,
+                const RowTurn& turn) { combine_.forward(made_at(making, made_x[turn.member]), begin, end); },
+            &x_time);
   RowWork before(writing.dx_layout.height, 1, write);
   before.reads(writing.g, writing.g_layout);
   before.reads(writing.term.x, writing.term.layout);
@@ -112,18 +111,16 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
     const int batch_norm = maker->terms[maker->last_batch_norm()].batch_norm;
     write_event = profile_.begin(OpKind::batch_norm_dgrad, plan_.graph.batch_norms[batch_norm].name.c_str());
   }
-  const bool has_dgrad = backward.write[0] != GradientWrite::none;
-  const int64_t event =
-      profile_.begin(has_dgrad ? OpKind::conv_dgrad : OpKind::conv_wgrad, spec.name.c_str());
+  const int64_t event = profile_.begin(OpKind::conv_dgrad, spec.name.c_str());
   const int64_t sum_event = reader ? profile_.begin(OpKind::combine_sums, reader->name.c_str()) : -1;
   const int64_t x_event = x_maker ? profile_.begin(OpKind::combine_forward, x_maker->name.c_str()) : -1;
-  const int64_t wgrad_event = backward.joint && has_dgrad ? profile_.begin(OpKind::conv_wgrad, spec.name.c_str()) : -1;
+  const int64_t wgrad_event = backward.joint ? profile_.begin(OpKind::conv_wgrad, spec.name.c_str()) : -1;
   if (backward.joint) {
     ConvBackward run;
     run.x = x_maker ? nullptr : value(step.input());
     run.makes_x = x_maker ? &makes_x : nullptr;
     run.made_x = made_x;
-    run.dx = has_dgrad ? gradient_of(step.input()) : nullptr;
+    run.dx = gradient_of(step.input());
     run.write_dx = backward.write_dx;
     run.dw = parameters_.gradient(spec.weight);
     run.add_dw = accumulate;
@@ -131,8 +128,8 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
     run.wgrad_microseconds = wgrad_event >= 0 ? &wgrad_time : nullptr;
     conv.layer->backward(run, *conv.weights, blocks_, team_);
   } else {
-    conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks_, backward.write_dx, team_,
-                      beside);
+    conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks_,
+                      backward.write_dx, team_, beside);
   }
   if (reader) {
     const double start = profile_.clock();

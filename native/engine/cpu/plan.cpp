@@ -7,8 +7,8 @@
 #include "core/error.h"
 #include "cpu/threads.h"
 #include "engine/cpu/liveness.h"
-#include "ops/conv_images.h"
 #include "ops/combine/combine.h"
+#include "ops/conv_images.h"
 
 namespace rp {
 namespace cpu {
@@ -170,8 +170,8 @@ class ProgramPlanner {
     }
   }
 
-  // Phases that no tap of the first convolution reaches are left to the next writer of the gradient, where that
-  // is a convolution with the same phases: they would be written as zeros, and those read and added to.
+  // Phases that no tap of the first convolution reaches are left to the next writer of the gradient, where
+  // that is a convolution with the same phases: they would be written as zeros, and those read and added to.
   void plan_dx(int i) {
     const Step& step = graph_.steps[i];
     BackwardStep& backward = out_.backward_steps[i];
@@ -283,7 +283,9 @@ class ProgramPlanner {
       backward.reads_dx = next;
       backward_after.sums_beside = true;
     }
-    if (step.kind != StepKind::combine || after.kind != StepKind::conv) return;
+    if (step.kind != StepKind::combine || after.kind != StepKind::conv ||
+        backward_after.write[0] == GradientWrite::none)
+      return;
     // Only the last to read g may wait, and only where dgrad does not write to g itself.
     const int term = step.last_batch_norm();
     if (term < 0 || step.terms[term].value != after.output || backward.write[term] == GradientWrite::none ||
@@ -291,7 +293,6 @@ class ProgramPlanner {
       return;
     const bool joint = out_.weight_gradients() && plan_.shares_blocks() && plan_.conv_joint[after.conv] &&
                        graph_.convs[after.conv].bias < 0 && backward.write[term] != GradientWrite::add;
-    if (!joint && backward_after.write[0] == GradientWrite::none) return;
     backward_after.joint = joint;
     if (joint) {
       out_.transient_gradients[after.output] = 1;
@@ -435,9 +436,7 @@ const ProgramPlan& Plan::program(uint32_t which) const {
   fail("[cpu] this session was not planned for the program '%s'. Name it in `programs`.", name);
 }
 
-bool Plan::shares_blocks() const {
-  return blocks() % threads == 0 && image_parts(blocks()) % threads == 0;
-}
+bool Plan::shares_blocks() const { return blocks() % threads == 0 && image_parts(blocks()) % threads == 0; }
 
 ConvLayouts Plan::conv_layouts(int conv) const {
   ConvLayouts layouts;
@@ -470,9 +469,8 @@ Plan make_plan(const RpModel& model, const RpSessionConfig& config) {
     if (step.conv < 0) continue;
     const ConvSpec& spec = plan.graph.convs[step.conv];
     const RpParam& weight = model.params[spec.weight];
-    ConvLayouts layouts = plan.conv_layouts(step.conv);
-    layouts.has_dgrad = step.input() != 0;
-    plan.conv_joint[step.conv] = has_joint_backward(spec.shape, {weight.mask, weight.nnz}, layouts);
+    plan.conv_joint[step.conv] =
+        has_joint_backward(spec.shape, {weight.mask, weight.nnz}, plan.conv_layouts(step.conv));
   }
   for (const uint32_t program :
        {RP_PROGRAM_TRAIN, RP_PROGRAM_EVAL, RP_PROGRAM_INPUT_GRADIENT, RP_PROGRAM_TANGENT}) {

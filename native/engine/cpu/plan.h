@@ -32,7 +32,7 @@ struct BackwardStep {
   // there.
   int makes_dy = -1, reads_dx = -1;
   bool sums_beside = false, write_beside = false;
-  // Of a convolution: wgrad runs with dgrad, or where there is none alone, on a transient dy. makes_x: the combine step that makes
+  // Of a convolution: dgrad and wgrad run together, on a transient dy. makes_x: the combine step that makes
   // its input once more, where that is transient too; -1: it is stored.
   bool joint = false;
   int makes_x = -1;
@@ -51,8 +51,8 @@ struct ProgramPlan {
   std::vector<int64_t> value_tangents, gradient_tangents;  // tangent only
   std::vector<int64_t> choices;                            // max pools, per step: bytes, see PoolArgs.choice
   std::vector<char> beside_next;  // per step: a combine that runs beside the convolution after it
-  // Per value: whether it, or its gradient, is transient: made in turns with the convolution that reads it, an
-  // image block at a time in memory of each thread, and stored nowhere.
+  // Per value: whether it, or its gradient, is transient: made in turns with the convolution that reads it,
+  // an image block at a time in memory of each thread, and stored nowhere.
   std::vector<char> transient_values, transient_gradients;
   std::vector<BackwardStep> backward_steps;
   int64_t arena_floats = 0;
@@ -72,7 +72,7 @@ struct Plan {
   int64_t transient_floats = 0;  // of one image block of any transient tensor; each thread has room for two
   int64_t transient_begin = 0;   // where they lie in the arena
   int64_t arena_floats = 0;
-  int64_t sum_doubles = 0;   // scratch for batch norm's partial sums
+  int64_t sum_doubles = 0;  // scratch for batch norm's partial sums
 
   const ProgramPlan& program(uint32_t which) const;  // throws when it was not asked for
   ConvLayouts conv_layouts(int conv) const;

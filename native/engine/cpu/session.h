@@ -121,7 +121,7 @@ class Session final : public StepEngine {
   void backward(bool accumulate);
   void clear_unreached_gradients(float* (Parameters::*array)(int) const);
   void conv_backward(const Step&, const BackwardStep&, bool accumulate);
-  // With wgrad, or wgrad alone, where that is joint.
+  // With wgrad, where they run together.
   void conv_dgrad(const Step&, const BackwardStep&, bool accumulate);
   void bias_gradient(const ConvSpec&, int output, const float* dy, float* out, bool accumulate);
   void combine_backward(const Step&, const BackwardStep&, bool accumulate);
@@ -161,7 +161,7 @@ class Session final : public StepEngine {
   std::vector<char> reached_;  // per parameter: backward gives it a gradient
   HugePages arena_;
   std::vector<float*> made_values_, made_gradients_;  // per thread
-  std::vector<double> sums_;  // plan_.sum_doubles
+  std::vector<double> sums_;                          // plan_.sum_doubles
   std::vector<std::vector<double>>
       moments_;               // per value that a batch norm reads: Σ x, then Σ x², per channel
   std::vector<char> summed_;  // per value: this forward's convolution left its moments

@@ -81,8 +81,8 @@ class DenseConv final : public ConvLayer {
            add ? kAddToDx : kWriteDx, team);
   }
 
-  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, DxWrite write, ThreadTeam& team,
-             const ConvCompanions& beside) const override {
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, DxWrite write,
+             ThreadTeam& team, const ConvCompanions& beside) const override {
     const float* values = static_cast<const DenseWeights&>(weights).dgrad.data();
     const int phases = static_cast<int>(dgrad_.size());
     gather({dgrad_.data(), phases, choices_.dgrad, kOutputGroup, dy, dx, blocks, nullptr, beside},
@@ -238,7 +238,7 @@ class DenseConv final : public ConvLayer {
   WeightRange weight_range(const Parts& parts, int64_t part) const;
   WgradRun whole_run(const float* x, const float* dy, float* dw, int blocks, bool add) const {
     const int64_t tiles = wgrad_tiling_.items(blocks);
-    return {x, dy, forward_.pass.x, dy_, dw, blocks, add, 0, tiles, tiles};
+    return {x, dy, forward_.pass.x, dy_, dw, blocks, add, 0, tiles};
   }
   void wgrad_part(const WgradRun& run, const Parts& parts, int64_t part, int member) const;
   void clear_sums(const WeightRange&, float* sums) const;
@@ -439,16 +439,14 @@ void DenseConv::add_tiles(const WgradRun& run, const WeightRange& range, float* 
     args.width = tile.width;
     args.next[0] = args.next[1] = {};
     const int64_t next_item = t + tile.of_rows - tile.in_rows;
-    if (choices_.wgrad.prefetch && next_item < run.last_fetched) {
+    if (run.fetch && choices_.wgrad.prefetch && next_item < run.last) {
       const TileItem next = wgrad_tiling_.item(next_item, run.blocks);
       if (by_rows) {
-        if (run.fetch_x)
-          args.next[0] = fetch_x_.row_lines(run.x, &tile, next, c0, c1 - c0, tile.in_rows, tile.of_rows);
-        if (run.fetch_dy)
-          args.next[1] = fetch_dy_.row_lines(run.dy, &tile, next, o0, outputs, tile.in_rows, tile.of_rows);
+        args.next[0] = fetch_x_.row_lines(run.x, &tile, next, c0, c1 - c0, tile.in_rows, tile.of_rows);
+        args.next[1] = fetch_dy_.row_lines(run.dy, &tile, next, o0, outputs, tile.in_rows, tile.of_rows);
       } else {
-        if (run.fetch_x) args.next[0] = fetch_x_.tile(run.x, next, c0, c1 - c0);
-        if (run.fetch_dy) args.next[1] = fetch_dy_.tile(run.dy, next, o0, outputs);
+        args.next[0] = fetch_x_.tile(run.x, next, c0, c1 - c0);
+        args.next[1] = fetch_dy_.tile(run.dy, next, o0, outputs);
       }
     }
     fetch_for_next(run, t - run.first, run.last - run.first, args.next);
@@ -469,13 +467,9 @@ void DenseConv::backward(const ConvBackward& run, const ConvWeights& weights, in
                           dy_, blocks, numel_, scratch_->common(), clear, walk, put);
   RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
   wgrad.add_sources(rows);
-  if (run.dx == nullptr) {
-    wgrad_while_made(*run.beside.before, rows, wgrad_tiling_.band_rows(), dy_.height, blocks, team);
-  } else {
-    ConvCompanions beside = run.beside;
-    beside.reads_input = &rows;
-    dgrad(nullptr, weights, run.dx, blocks, run.write_dx, team, beside);
-  }
+  ConvCompanions beside = run.beside;
+  beside.reads_input = &rows;
+  dgrad(nullptr, weights, run.dx, blocks, run.write_dx, team, beside);
   const WgradRun whole = whole_run(nullptr, nullptr, run.dw, blocks, run.add_dw);
   add_image_parts(whole, image_parts(wgrad_tiling_.groups(blocks)), numel_, scratch_->common(), team);
 }

@@ -69,7 +69,9 @@ std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const DenseCo
   return ranked(candidates);
 }
 
-int most_wgrad_positions() { return *std::max_element(std::begin(kWgradPositions), std::end(kWgradPositions)); }
+int most_wgrad_positions() {
+  return *std::max_element(std::begin(kWgradPositions), std::end(kWgradPositions));
+}
 
 std::vector<TileChoice> dense_wgrad_choices(const ConvPass& pass, int tap_group, int blocks) {
   const int taps = std::max<int>(1, pass.taps.size());

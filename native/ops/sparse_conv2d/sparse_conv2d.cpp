@@ -114,8 +114,8 @@ class SparseConv final : public ConvLayer {
            add ? kAddToDx : kWriteDx, team);
   }
 
-  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, DxWrite write, ThreadTeam& team,
-             const ConvCompanions& beside) const override {
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, DxWrite write,
+             ThreadTeam& team, const ConvCompanions& beside) const override {
     // The weights in the lists' order: once a pass, while every list is walked once a tile.
     const float* stream = static_cast<const SparseWeights&>(weights).values.data();
     float* values = scratch_->common();
@@ -194,7 +194,7 @@ class SparseConv final : public ConvLayer {
   };
   WgradRun whole_run(const float* x, const float* dy, float* dw, int blocks, bool add) const {
     const int64_t tiles = wgrad_tiling_.items(blocks);
-    return {x, dy, forward_.pass.x, dy_, dw, blocks, add, 0, tiles, tiles};
+    return {x, dy, forward_.pass.x, dy_, dw, blocks, add, 0, tiles};
   }
   void clear_sums(int64_t nonzeros, float* sums) const;
   void add_tiles(const WgradRun& run, const ListRange&, float* sums) const;
@@ -365,7 +365,7 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
   for (int64_t i = run.first; i < run.last; i++) {
     const TileItem tile = wgrad_tiling_.item(i, run.blocks);
     const int64_t next_item = i + tile.of_rows - tile.in_rows;
-    const bool fetches = choices_.wgrad.prefetch && next_item < run.last_fetched;
+    const bool fetches = run.fetch && choices_.wgrad.prefetch && next_item < run.last;
     const TileItem next = fetches ? wgrad_tiling_.item(next_item, run.blocks) : tile;
     const SparseWgrad kernel = kernels_.wgrad(tile.height, tile.width, x_step, list_.together);
     SparseWgradArgs args{};
@@ -379,7 +379,8 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
     args.below = cuts.below;
     args.outputs = outputs;
     args.sums = sums;
-    const float* const x = run.x + lx.at(tile.block, 0, int64_t{tile.row} * x_step, int64_t{tile.col} * x_step);
+    const float* const x =
+        run.x + lx.at(tile.block, 0, int64_t{tile.row} * x_step, int64_t{tile.col} * x_step);
     for (int b = range.from; b < range.to; b++) {
       const int channel = b * list_.channels;
       args.x = reinterpret_cast<const char*>(x + channel * lx.channel_stride);
@@ -391,18 +392,16 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
         const int64_t steps = tile.of_rows * blocks;
         const int first = range.from * list_.channels;
         const int last = std::min(range.to * list_.channels, shape_.in_channels);
-        if (run.fetch_x)
-          args.next[0] = fetch_x_.row_lines(run.x, &tile, next, first, last - first, step, steps);
-        if (run.fetch_dy)
-          args.next[1] = fetch_dy_.row_lines(run.dy, &tile, next, range.begin, outputs, step, steps);
+        args.next[0] = fetch_x_.row_lines(run.x, &tile, next, first, last - first, step, steps);
+        args.next[1] = fetch_dy_.row_lines(run.dy, &tile, next, range.begin, outputs, step, steps);
       } else if (fetches) {
         const int channels = std::min(list_.channels, shape_.in_channels - channel);
-        if (run.fetch_x) args.next[0] = fetch_x_.tile(run.x, next, channel, channels);
-        if (run.fetch_dy && b == range.from)
-          args.next[1] = fetch_dy_.tile(run.dy, next, range.begin, outputs);
+        args.next[0] = fetch_x_.tile(run.x, next, channel, channels);
+        if (b == range.from) args.next[1] = fetch_dy_.tile(run.dy, next, range.begin, outputs);
       }
       const int64_t of_tile = range.to - range.from;
-      fetch_for_next(run, (i - run.first) * of_tile + b - range.from, (run.last - run.first) * of_tile, args.next);
+      fetch_for_next(run, (i - run.first) * of_tile + b - range.from, (run.last - run.first) * of_tile,
+                     args.next);
       kernel(args);
       args.sums += range.nonzeros(list_, b) * kernels_.sum_floats;
     }
@@ -443,13 +442,9 @@ void SparseConv::backward(const ConvBackward& run, const ConvWeights& weights, i
                           dy_, blocks, nnz_, image_sums(), clear, walk, put);
   RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
   wgrad.add_sources(rows);
-  if (run.dx == nullptr) {
-    wgrad_while_made(*run.beside.before, rows, wgrad_tiling_.band_rows(), dy_.height, blocks, team);
-  } else {
-    ConvCompanions beside = run.beside;
-    beside.reads_input = &rows;
-    dgrad(nullptr, weights, run.dx, blocks, run.write_dx, team, beside);
-  }
+  ConvCompanions beside = run.beside;
+  beside.reads_input = &rows;
+  dgrad(nullptr, weights, run.dx, blocks, run.write_dx, team, beside);
   const WgradRun whole = whole_run(nullptr, nullptr, run.dw, blocks, run.add_dw);
   add_image_parts(whole, image_parts(wgrad_tiling_.groups(blocks)), nnz_, image_sums(), team);
 }
