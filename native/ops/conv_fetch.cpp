@@ -21,8 +21,7 @@ TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice)
     : layout_(pass.x), to_l1_(choice.to_l1), step_(pass.x_step) {
   const std::vector<int> rows = tap_rows(pass), cols = tap_cols(pass);
   if (rows.empty()) return;
-  first_row_ = *std::min_element(rows.begin(), rows.end());
-  last_row_ = *std::max_element(rows.begin(), rows.end());
+  reach_ = {*std::min_element(rows.begin(), rows.end()), *std::max_element(rows.begin(), rows.end())};
   if (choice.by_rows) return;
   const int right = *std::max_element(cols.begin(), cols.end());
   // Lines that taps read between two positions are new as well.
@@ -31,7 +30,7 @@ TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice)
   const int64_t row = choice.across_blocks ? layout_.block_stride : layout_.row_stride * step_;
   offsets_.reserve(static_cast<size_t>(choice.height) * row_lines * choice.width * col_lines);
   for (int h = 0; h < choice.height; h++) {
-    for (int i = last_row_ - row_lines + 1; i <= last_row_; i++) {
+    for (int i = reach_.last - row_lines + 1; i <= reach_.last; i++) {
       for (int w = 0; w < choice.width; w++) {
         for (int j = right - col_lines + 1; j <= right; j++) {
           const int64_t col = int64_t{w} * step_ + j;
@@ -55,12 +54,12 @@ PrefetchLines TileFetch::tile(const float* tensor, const TileItem& next, int cha
   return lines;
 }
 
-RowRange TileFetch::rows(const TileItem* now, const TileItem& next) const {
-  if (last_row_ < first_row_) return {next.block, 0, 0};
-  int begin = next.row * step_ + first_row_;
-  const int end = (next.row + next.height - 1) * step_ + last_row_ + 1;
+RowRange TileFetch::rows(const TileItem* now, const TileItem& next, const RowReach& reach) const {
+  if (reach.none()) return {next.block, 0, 0};
+  int begin = next.row * step_ + reach.first;
+  const int end = (next.row + next.height - 1) * step_ + reach.last + 1;
   if (now != nullptr && now->block == next.block && now->row < next.row)
-    begin = std::max(begin, (now->row + now->height - 1) * step_ + last_row_ + 1);
+    begin = std::max(begin, (now->row + now->height - 1) * step_ + reach.last + 1);
   return {next.block, std::max(begin, 0), std::min(end, layout_.height)};
 }
 

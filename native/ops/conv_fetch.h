@@ -17,6 +17,16 @@ namespace rp {
 PrefetchLines lines_of_rows(const float* tensor, const Layout&, const RowRange&, int channel, int channels,
                             int64_t index, int64_t count);
 
+// Rows [first, last] that taps reach from a position; none: no taps.
+struct RowReach {
+  int first = 0, last = -1;
+  bool none() const { return last < first; }
+  void cover(const RowReach& other) {
+    if (other.none()) return;
+    *this = none() ? other : RowReach{std::min(first, other.first), std::max(last, other.last)};
+  }
+};
+
 class TileFetch {
  public:
   TileFetch() = default;
@@ -27,7 +37,9 @@ class TileFetch {
   PrefetchLines tile(const float* tensor, const TileItem& next, int channel, int channels) const;
   // The rows that `next`, the first tile of other rows, reads. Where `now` is a tile of the same pass, before
   // it in the same image block: less what that reads.
-  RowRange rows(const TileItem* now, const TileItem& next) const;
+  RowRange rows(const TileItem* now, const TileItem& next) const { return rows(now, next, reach_); }
+  // With the taps of several passes.
+  RowRange rows(const TileItem* now, const TileItem& next, const RowReach& reach) const;
   // Share `index` of `count` of these rows, of some channels.
   PrefetchLines row_lines(const float* tensor, const TileItem* now, const TileItem& next, int channel,
                           int channels, int64_t index, int64_t count) const {
@@ -36,14 +48,7 @@ class TileFetch {
     return lines;
   }
 
-  // Also of what another pass over the same tensor reads, row by row.
-  void cover(const TileFetch& other) {
-    if (other.last_row_ < other.first_row_) return;
-    const bool nothing = last_row_ < first_row_;
-    first_row_ = nothing ? other.first_row_ : std::min(first_row_, other.first_row_);
-    last_row_ = nothing ? other.last_row_ : std::max(last_row_, other.last_row_);
-  }
-  int last_row() const { return last_row_; }  // that taps reach from a position
+  const RowReach& reach() const { return reach_; }
 
   int64_t bytes() const { return 4 * static_cast<int64_t>(offsets_.capacity()); }
 
@@ -51,8 +56,8 @@ class TileFetch {
   Layout layout_;
   bool to_l1_ = false;
   int step_ = 1;
-  int first_row_ = 0, last_row_ = -1;  // that taps reach from a position; none: no taps
-  std::vector<int32_t> offsets_;       // bytes, of a tile's new lines, of one channel
+  RowReach reach_;
+  std::vector<int32_t> offsets_;  // bytes, of a tile's new lines, of one channel
 };
 
 }  // namespace rp

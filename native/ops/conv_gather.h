@@ -86,15 +86,14 @@ inline uint32_t output_flags(const GatherRun& run, const DxWrite& write, int pha
 // rows, row by row the tiles of all phases, so that dgrad writes neighbouring rows and columns together.
 class GatherItems {
  public:
-  explicit GatherItems(const GatherRun& run)
-      : run_(run), groups_(run.phases[0].tiling.groups(run.blocks)), fetch_(run.phases[0].fetch) {
+  explicit GatherItems(const GatherRun& run) : run_(run), groups_(run.phases[0].tiling.groups(run.blocks)) {
     const Tiling& first = run.phases[0].tiling;
     phases_together_ = run.phase_count > 1 && first.rows_of_tiles() > 0;
     for (int p = 0; p < run.phase_count; p++) {
       const Tiling& tiling = run.phases[p].tiling;
       tiles_ += tiling.tiles();
       phases_together_ &= tiling.rows_of_tiles() == first.rows_of_tiles();
-      fetch_.cover(run.phases[p].fetch);
+      reach_.cover(run.phases[p].fetch.reach());
     }
   }
 
@@ -125,8 +124,9 @@ class GatherItems {
   }
   // The rows that `next`, in a phase, reads and `now` before it, in another or the same, did not.
   RowRange new_rows(const TileItem& now, int phase, const TileItem& next, int next_phase) const {
-    if (phases_together_) return fetch_.rows(&now, next);
-    return run_.phases[next_phase].fetch.rows(next_phase == phase ? &now : nullptr, next);
+    const TileFetch& fetch = run_.phases[next_phase].fetch;
+    return phases_together_ ? fetch.rows(&now, next, reach_)
+                            : fetch.rows(next_phase == phase ? &now : nullptr, next);
   }
   // The first group of a thread that has whole ones, or the end.
   int64_t share_begin(int64_t member, int64_t members) const {
@@ -142,7 +142,7 @@ class GatherItems {
  private:
   const GatherRun& run_;
   int64_t groups_, tiles_ = 0;
-  TileFetch fetch_;  // of all phases
+  RowReach reach_;  // of all phases
   bool phases_together_;
 };
 
@@ -169,7 +169,7 @@ class GatherTurns {
   void before(const TileItem& tile, int phase) {
     if (const RowWork* work = makes_.work()) {
       const int row = (tile.row + tile.height - 1) * run_->phases[phase].pass.x_step;
-      const int reach = row + run_->phases[phase].fetch.last_row() + 1;
+      const int reach = row + run_->phases[phase].fetch.reach().last + 1;
       makes_.advance(run_->choice.across_blocks ? (tile.block + tile.height) * work->per_block()
                                                 : tile.block * work->per_block() + work->reaching(reach));
     }

@@ -71,8 +71,8 @@ struct Plan {
   int threads = 1;
   int64_t transient_floats = 0;  // of one image block of any transient tensor; each thread has room for two
   int64_t transient_begin = 0;   // where they lie in the arena
-  int64_t arena_floats = 0;
-  int64_t sum_doubles = 0;  // scratch for batch norm's partial sums
+  int64_t arena_floats = 0;      // of the largest program, and of transient tensors
+  int64_t sum_doubles = 0;       // scratch for batch norm's partial sums
 
   const ProgramPlan& program(uint32_t which) const;  // throws when it was not asked for
   ConvLayouts conv_layouts(int conv) const;

@@ -41,29 +41,19 @@ void Profile::end_shared(std::initializer_list<Beside> before, int64_t op,
   end(op);
   if (op < 0) return;
   double at = events_[op].start;
-  for (const Beside& beside : before) {
-    if (beside.event < 0) continue;
-    if (events_[beside.event].start < at) at = events_[beside.event].start;
-  }
+  const double finish = at + events_[op].duration;
   const auto put = [&](const Beside& beside) {
     if (beside.event < 0) return;
     events_[beside.event].start = at;
     events_[beside.event].duration = beside.spent;
     at += beside.spent;
-    events_[op].duration -= beside.spent;
   };
   for (const Beside& beside : before) put(beside);
   events_[op].start = at;
-  for (const Beside& beside : after) {
-    if (beside.event >= 0) events_[op].duration -= beside.spent;
-  }
-  at += events_[op].duration;
-  for (const Beside& beside : after) {
-    if (beside.event < 0) continue;
-    events_[beside.event].start = at;
-    events_[beside.event].duration = beside.spent;
-    at += beside.spent;
-  }
+  at = finish;
+  for (const Beside& beside : after) at -= beside.event >= 0 ? beside.spent : 0;
+  events_[op].duration = at - events_[op].start;
+  for (const Beside& beside : after) put(beside);
 }
 
 int64_t Profile::record(OpKind kind, const char* layer) {

@@ -463,8 +463,9 @@ void DenseConv::backward(const ConvBackward& run, const ConvWeights& weights, in
   const auto put = [&](const WgradRun& tiles, int member) {
     put_sums(all, wgrad_sums(member), tiles.dw, false);
   };
-  const WgradBeside wgrad(run, wgrad_tiling_, forward_.pass.x, forward_.pass.x_step, fetch_x_.last_row() + 1,
-                          dy_, blocks, numel_, scratch_->common(), clear, walk, put);
+  const WgradBeside wgrad(run, wgrad_tiling_, forward_.pass.x, forward_.pass.x_step,
+                          fetch_x_.reach().last + 1, dy_, blocks, numel_, scratch_->common(), clear, walk,
+                          put);
   RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
   wgrad.add_sources(rows);
   ConvCompanions beside = run.beside;

@@ -438,8 +438,8 @@ void SparseConv::backward(const ConvBackward& run, const ConvWeights& weights, i
     std::copy(row_starts_.begin(), row_starts_.end() - 1, cursors);
     put_sums(all, nnz_, sums, cursors, tiles);
   };
-  const WgradBeside wgrad(run, wgrad_tiling_, forward_.pass.x, forward_.pass.x_step, fetch_x_.last_row() + 1,
-                          dy_, blocks, nnz_, image_sums(), clear, walk, put);
+  const WgradBeside wgrad(run, wgrad_tiling_, forward_.pass.x, forward_.pass.x_step,
+                          fetch_x_.reach().last + 1, dy_, blocks, nnz_, image_sums(), clear, walk, put);
   RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
   wgrad.add_sources(rows);
   ConvCompanions beside = run.beside;
