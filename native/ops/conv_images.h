@@ -46,14 +46,14 @@ inline void fetch_for_next(const WgradRun& run, int64_t step, int64_t steps, Pre
     *line++ = lines_of_rows(source.x, source.layout, run.next_rows, 0, source.layout.channels, step, steps);
 }
 
-// The sums of all parts.
-inline void add_image_parts(const WgradRun& whole, int64_t parts, int64_t weights, const float* sums,
+// The sums of all parts to dw.
+inline void add_image_parts(float* dw, bool add, int64_t parts, int64_t weights, const float* sums,
                             ThreadTeam& team) {
   team.parallel_range(weights, [&](int64_t begin, int64_t end, int) {
     for (int64_t j = begin; j < end; j++) {
-      float sum = whole.add ? whole.dw[j] : 0;
+      float sum = add ? dw[j] : 0;
       for (int64_t part = 0; part < parts; part++) sum += sums[part * weights + j];
-      whole.dw[j] = sum;
+      dw[j] = sum;
     }
   });
 }
@@ -76,7 +76,7 @@ void wgrad_by_images(const WgradRun& whole, int64_t groups, int64_t weights, int
       wgrad(run, i % shares, member);
     }
   });
-  add_image_parts(whole, parts, weights, sums, team);
+  add_image_parts(whole.dw, whole.add, parts, weights, sums, team);
 }
 
 // Wgrad beside dgrad: what ConvCompanions::reads_input does, of a RowWork over the rows of dy, in steps of
@@ -101,12 +101,22 @@ class WgradBeside {
         walk_(walk),
         put_(put) {}
 
-  // What it reads beside dy.
-  void add_sources(RowWork& rows) const {
-    if (backward_.makes_x == nullptr) return rows.reads(backward_.x, x_);
-    for (const RowWork::Source& source : *backward_.makes_x) rows.reads(source.x, source.layout);
+  // The layer's whole backward.
+  void run_with_dgrad(const ConvLayer& layer, const ConvWeights& weights, ThreadTeam& team) const {
+    RowWork rows(dy_.height, tiling_.band_rows(), *this);
+    if (backward_.makes_x == nullptr) {
+      rows.reads(backward_.x, x_);
+    } else {
+      for (const RowWork::Source& source : *backward_.makes_x) rows.reads(source.x, source.layout);
+    }
+    ConvCompanions beside = backward_.beside;
+    beside.reads_input = &rows;
+    layer.dgrad(nullptr, weights, backward_.dx, blocks_, backward_.write_dx, team, beside);
+    add_image_parts(backward_.dw, backward_.add_dw, image_parts(tiling_.groups(blocks_)), weights_, sums_,
+                    team);
   }
 
+  // A RowWork's turn.
   void operator()(int64_t begin, int64_t end, const RowTurn& turn) const {
     if (turn.member > 0 || backward_.wgrad_microseconds == nullptr) return run(begin, end, turn);
     const auto start = std::chrono::steady_clock::now();

@@ -466,13 +466,7 @@ void DenseConv::backward(const ConvBackward& run, const ConvWeights& weights, in
   const WgradBeside wgrad(run, wgrad_tiling_, forward_.pass.x, forward_.pass.x_step,
                           fetch_x_.reach().last + 1, dy_, blocks, numel_, scratch_->common(), clear, walk,
                           put);
-  RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
-  wgrad.add_sources(rows);
-  ConvCompanions beside = run.beside;
-  beside.reads_input = &rows;
-  dgrad(nullptr, weights, run.dx, blocks, run.write_dx, team, beside);
-  const WgradRun whole = whole_run(nullptr, nullptr, run.dw, blocks, run.add_dw);
-  add_image_parts(whole, image_parts(wgrad_tiling_.groups(blocks)), numel_, scratch_->common(), team);
+  wgrad.run_with_dgrad(*this, weights, team);
 }
 
 // By the cost model.

@@ -440,13 +440,7 @@ void SparseConv::backward(const ConvBackward& run, const ConvWeights& weights, i
   };
   const WgradBeside wgrad(run, wgrad_tiling_, forward_.pass.x, forward_.pass.x_step,
                           fetch_x_.reach().last + 1, dy_, blocks, nnz_, image_sums(), clear, walk, put);
-  RowWork rows(dy_.height, wgrad_tiling_.band_rows(), wgrad);
-  wgrad.add_sources(rows);
-  ConvCompanions beside = run.beside;
-  beside.reads_input = &rows;
-  dgrad(nullptr, weights, run.dx, blocks, run.write_dx, team, beside);
-  const WgradRun whole = whole_run(nullptr, nullptr, run.dw, blocks, run.add_dw);
-  add_image_parts(whole, image_parts(wgrad_tiling_.groups(blocks)), nnz_, image_sums(), team);
+  wgrad.run_with_dgrad(*this, weights, team);
 }
 
 // By the cost model.
