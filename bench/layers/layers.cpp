@@ -315,7 +315,7 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
         conv->pack(c.values.data(), *weights, team);
         conv->forward(x.base(), *weights, y.base(), blocks, false, team);
       },
-      [&] { conv->dgrad(dy.base(), *weights, dx.base(), blocks, rp::kWriteDx, team); },
+      [&] { conv->dgrad(dy.base(), *weights, dx.base(), blocks, rp::kWriteAll, team); },
       [&] { conv->wgrad(x.base(), dy.base(), dw.data(), blocks, false, team); }};
   for (const auto& pass : ours) pass();
   const double error = verify(layer, c, x, y, dy, dx, dw);

@@ -218,7 +218,7 @@ Napi::Value run_conv(const Napi::CallbackInfo& info) {
   auto dw = Napi::Float32Array::New(env, mask.nnz);
   const float* dw_before = add ? floats(o, "dw", mask.nnz) : nullptr;
   for (int64_t i = 0; i < mask.nnz; i++) dw.Data()[i] = add ? dw_before[i] : unwritten;
-  const DxWrite write_dx = add ? kAddToDx : kWriteDx;
+  const PhaseWrite write_dx = add ? kAddToAll : kWriteAll;
   const std::string turns = o.Get("inTurns").IsString() ? std::string(o.Get("inTurns").ToString()) : "";
   const bool joint = !turns.empty() && has_joint_backward(s, mask, layouts);
   MadeInTurns made_x(layouts.x, x.base(), team.size()), made_dy(layouts.dy, dy.base(), team.size());

@@ -66,12 +66,12 @@ struct ConvSums {
   int images;
 };
 
-// What dgrad does with dx, by its phases (dgrad_passes), a bit each: adds to it, or leaves alone what is zero
-// there, since no tap reaches it. Others are written.
-struct DxWrite {
+// What a pass does with its output, by its phases (of dgrad: dgrad_passes; forward has one), a bit each: adds
+// to it, or leaves alone what would be zero there, since no tap reaches it. Others are written.
+struct PhaseWrite {
   uint64_t add = 0, leave = 0;
 };
-constexpr DxWrite kWriteDx = {0, 0}, kAddToDx = {~uint64_t{0}, 0};
+constexpr PhaseWrite kWriteAll = {0, 0}, kAddToAll = {~uint64_t{0}, 0};
 // The phases that some tap reaches; all of them where there are more than bits.
 uint64_t reached_phases(const ConvShape&, const ConvLayouts&);
 
@@ -81,7 +81,7 @@ struct ConvBackward {
   const RowWork* makes_x = nullptr;  // instead of x, in memory of each thread
   float* const* made_x = nullptr;
   float* dx = nullptr;
-  DxWrite write_dx = kWriteDx;
+  PhaseWrite write_dx = kWriteAll;
   float* dw = nullptr;
   bool add_dw = false;
   ConvCompanions beside;
@@ -102,7 +102,7 @@ class ConvLayer {
   virtual void forward(const float* x, const ConvWeights&, float* y, int blocks, bool add, ThreadTeam&,
                        const ConvSums* = nullptr, const ConvCompanions& = {}) const = 0;
   virtual int64_t sum_rows(int blocks) const = 0;
-  virtual void dgrad(const float* dy, const ConvWeights&, float* dx, int blocks, DxWrite, ThreadTeam&,
+  virtual void dgrad(const float* dy, const ConvWeights&, float* dx, int blocks, PhaseWrite, ThreadTeam&,
                      const ConvCompanions& = {}) const = 0;
   // dw: packed, nnz values; add: dw += instead of =.
   virtual void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add, ThreadTeam&) const = 0;

@@ -76,7 +76,7 @@ struct GatherRun {
 
 // Flags of a phase's outputs (gather_flags.h); kNoOutput: there is nothing to do. empty: no weight is kept.
 constexpr uint32_t kNoOutput = ~uint32_t{0};
-inline uint32_t output_flags(const GatherRun& run, const DxWrite& write, int phase, bool empty) {
+inline uint32_t output_flags(const GatherRun& run, const PhaseWrite& write, int phase, bool empty) {
   const uint64_t bit = uint64_t{1} << std::min(phase, 63);
   if ((write.leave & bit) != 0 || (empty && (write.add & bit) != 0)) return kNoOutput;
   return write.add & bit ? kAddOut : run.streams() ? kStreamOut : 0;

@@ -295,7 +295,7 @@ class LayerSearch {
       choices.dgrad = tile;
       choices.has_wgrad = false;
       return time(choices, repeats, [&](const ConvLayer& layer, const ConvWeights& weights) {
-        layer.dgrad(dy.base, weights, dx.base, blocks_, kWriteDx, team_);
+        layer.dgrad(dy.base, weights, dx.base, blocks_, kWriteAll, team_);
       });
     };
     const Timed best =

@@ -177,7 +177,7 @@ class ProgramPlanner {
     BackwardStep& backward = out_.backward_steps[i];
     const ConvShape& shape = graph_.convs[step.conv].shape;
     if (backward.write[0] == GradientWrite::add) {
-      backward.write_dx = kAddToDx;
+      backward.write_dx = kAddToAll;
       const auto left = left_phases_.find(step.input());
       if (left == left_phases_.end()) return;
       backward.write_dx.add = ~left->second;

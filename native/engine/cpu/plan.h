@@ -26,7 +26,7 @@ struct BackwardStep {
   bool reached = false;                                                 // has an output gradient
   GradientWrite write[2] = {GradientWrite::none, GradientWrite::none};  // per term
   bool zero_border = false;  // conv: dy's border must be cleared first
-  DxWrite write_dx;          // conv: of which phases
+  PhaseWrite write_dx;       // conv: of which phases
   // Beside a convolution's dgrad (ops/row_work.h). Of the convolution: the combine step whose last write
   // makes its dy, and the one whose first pass reads its dx; -1: none. Of a combine step: what of it runs
   // there.

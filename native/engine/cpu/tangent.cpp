@@ -206,7 +206,7 @@ void Session::tangent_conv_backward(const Step& step, const BackwardStep& backwa
   if (backward.write[0] == GradientWrite::none) return;
   float* dx = gradient_tangent_of(step.input());
   conv.layer->dgrad(dy_tangent, *conv.weights, dx, blocks_, backward.write_dx, team_);
-  conv.layer->dgrad(dy, *conv.direction, dx, blocks_, kAddToDx, team_);
+  conv.layer->dgrad(dy, *conv.direction, dx, blocks_, kAddToAll, team_);
 }
 
 void Session::tangent_combine_backward(const Step& step, const BackwardStep& backward, bool accumulate) {

@@ -78,10 +78,10 @@ class DenseConv final : public ConvLayer {
                const ConvSums* sums, const ConvCompanions& beside) const override {
     const float* values = static_cast<const DenseWeights&>(weights).forward.data();
     gather({&forward_, 1, choices_.forward, kOutputGroup, x, y, blocks, sums, beside}, forward_taps_, values,
-           add ? kAddToDx : kWriteDx, team);
+           add ? kAddToAll : kWriteAll, team);
   }
 
-  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, DxWrite write,
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, PhaseWrite write,
              ThreadTeam& team, const ConvCompanions& beside) const override {
     const float* values = static_cast<const DenseWeights&>(weights).dgrad.data();
     const int phases = static_cast<int>(dgrad_.size());
@@ -114,7 +114,7 @@ class DenseConv final : public ConvLayer {
 
   // taps_of_phases: one a phase, and the weights of one phase after another.
   void gather(const GatherRun& run, const std::vector<DenseTaps>& taps_of_phases, const float* weights,
-              DxWrite write, ThreadTeam& team) const {
+              PhaseWrite write, ThreadTeam& team) const {
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
       const ConvPass& pass = run.phases[place.phase].pass;
       const uint32_t out = output_flags(run, write, place.phase, pass.taps.empty());

@@ -52,7 +52,7 @@ class MaskedConv final : public ConvLayer {
     dense_->forward(x, weights, y, blocks, add, team, sums, beside);
   }
   int64_t sum_rows(int blocks) const override { return dense_->sum_rows(blocks); }
-  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, DxWrite write,
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, PhaseWrite write,
              ThreadTeam& team, const ConvCompanions& beside) const override {
     dense_->dgrad(dy, weights, dx, blocks, write, team, beside);
   }

@@ -111,10 +111,10 @@ class SparseConv final : public ConvLayer {
                const ConvSums* sums, const ConvCompanions& beside) const override {
     const float* values = static_cast<const SparseWeights&>(weights).values.data();
     gather({&forward_, 1, choices_.forward, list_.together, x, y, blocks, sums, beside}, &list_, values,
-           add ? kAddToDx : kWriteDx, team);
+           add ? kAddToAll : kWriteAll, team);
   }
 
-  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, DxWrite write,
+  void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, PhaseWrite write,
              ThreadTeam& team, const ConvCompanions& beside) const override {
     // The weights in the lists' order: once a pass, while every list is walked once a tile.
     const float* stream = static_cast<const SparseWeights&>(weights).values.data();
@@ -146,7 +146,7 @@ class SparseConv final : public ConvLayer {
 
  private:
   // lists: one a phase, and each phase's values from its list's `first` on.
-  void gather(const GatherRun& run, const SparseList* lists, const float* values, DxWrite write,
+  void gather(const GatherRun& run, const SparseList* lists, const float* values, PhaseWrite write,
               ThreadTeam& team) const {
     run_gather(run, team, *scratch_, kernels_.stream_fence, [&](const GatherPlace& place) {
       const SparseList& list = lists[place.phase];
