@@ -108,7 +108,7 @@ class Activation {
 class MadeInTurns {
  public:
   MadeInTurns(const Layout& layout, const float* from, int threads)
-      : copy_{layout, from, this}, work_(layout.height, 1, copy_) {
+      : copy_{layout, from, this}, work_(layout, 1, copy_) {
     const int64_t floats = layout.floats(kImagesPerBlock);
     memory_.assign(threads, std::vector<float>(floats + 16, std::numeric_limits<float>::quiet_NaN()));
     for (std::vector<float>& of_thread : memory_) {

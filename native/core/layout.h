@@ -11,6 +11,9 @@
 //    which is why one more column stands between them where their stride were a multiple of four lines.
 //  - Images n .. 16 * blocks(n) - 1 of the last block are padding: finite values forward, zero gradients
 //  backward.
+//  - The positions of an image, row by row, may be cut into other rows, and those into parts that count as
+//  blocks: to what works position by position they are as good as rows of the image, and a few of all
+//  channels fit the caches (`folded`).
 //
 // All strides and offsets are in floats.
 #pragma once
@@ -24,20 +27,33 @@ constexpr int kImagesPerBlock = 16;
 inline int image_blocks(int n) { return (n + kImagesPerBlock - 1) / kImagesPerBlock; }
 
 struct Layout {
-  int channels = 0, height = 0, width = 0;
+  int channels = 0, height = 0, width = 0;  // of a part
   int border = 0;
+  int parts = 1;               // of an image block, each a block of its own; several: border is 0
   int64_t channel_stride = 0;  // 16 * channel_lines(width + border); zeros behind the width if border > 0
   int64_t row_stride = 0;      // 16 * row_lines(channels * channel_lines(width + border))
   int64_t block_stride = 0;    // row_stride * (height + border)
   int64_t margin = 0;          // floats before block 0; a multiple of 16
 
-  // Floats to allocate for n images; the tensor's base pointer is allocation + margin.
-  int64_t floats(int n) const { return 2 * margin + block_stride * image_blocks(n); }
-  // Offset of image block b, row h, channel c, column w from the base pointer.
+  // Floats to allocate for n images, or for so many blocks; the tensor's base pointer is allocation + margin.
+  int64_t floats(int n) const { return floats_of_blocks(int64_t{image_blocks(n)} * parts); }
+  int64_t floats_of_blocks(int64_t blocks) const { return 2 * margin + block_stride * blocks; }
+  // Offset of block b, row h, channel c, column w from the base pointer.
   int64_t at(int64_t b, int64_t c, int64_t h, int64_t w) const {
     return b * block_stride + h * row_stride + c * channel_stride + w * kImagesPerBlock;
   }
+  // Of an image, and the offset of one of them, counted row by row, in image block b.
+  int64_t positions() const { return int64_t{parts} * height * width; }
+  int64_t at_position(int64_t b, int64_t c, int64_t position) const {
+    const int64_t row = b * parts * height + position / width;
+    return at(row / height, c, row % height, position % width);
+  }
 };
+
+// Whether blocks and rows of both hold the same positions.
+inline bool same_rows(const Layout& a, const Layout& b) {
+  return a.parts == b.parts && a.height == b.height && a.width == b.width;
+}
 
 // Lines from one row to the next, for rows that use so many.
 inline int64_t row_lines(int64_t used) {
@@ -67,7 +83,14 @@ inline Layout make_layout(int channels, int height, int width, int border) {
   return l;
 }
 
-// Of a buffer that holds one image block at a time: all blocks lie at the same place.
+// A map without border whose positions are cut into so many parts.
+inline Layout folded(int channels, int parts, int height, int width) {
+  Layout l = make_layout(channels, height, width, 0);
+  l.parts = parts;
+  return l;
+}
+
+// Of a buffer that holds one block at a time: all lie at the same place.
 inline Layout one_block(Layout l) {
   l.block_stride = 0;
   return l;

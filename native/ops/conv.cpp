@@ -82,7 +82,7 @@ bool has_joint_backward(const ConvShape& shape, const MaskView& mask, const Conv
     return false;
   const bool dense = mask.bits == nullptr || suits_dense(shape, mask);
   return (!dense || dense_wgrad_goes_beside(shape)) &&
-         (mask.bits == nullptr || sparse_wgrad_goes_beside(shape, mask.nnz));
+         (mask.bits == nullptr || sparse_wgrad_goes_beside(layouts.x, mask.nnz));
 }
 
 std::string shape_text(const ConvShape& s) {

@@ -4,17 +4,43 @@
 
 namespace rp {
 
+namespace {
+
+// Share `index` of `count` of so many runs.
+PrefetchLines share_of_runs(const float* first, int64_t runs, int64_t per_run, int64_t run_stride,
+                            int64_t index, int64_t count) {
+  PrefetchLines lines;
+  lines.base = reinterpret_cast<const char*>(first);
+  lines.per_run = static_cast<int>(per_run);
+  lines.run_stride = run_stride * 4;
+  lines.first = static_cast<int>(runs * per_run * index / count);
+  lines.count = static_cast<int>(runs * per_run * (index + 1) / count) - lines.first;
+  return lines;
+}
+
+}  // namespace
+
 PrefetchLines lines_of_rows(const float* tensor, const Layout& layout, const RowRange& rows, int channel,
                             int channels, int64_t index, int64_t count) {
-  PrefetchLines lines;
-  if (rows.begin >= rows.end) return lines;
-  lines.base = reinterpret_cast<const char*>(tensor + layout.at(rows.block, channel, rows.begin, 0));
-  lines.per_run = static_cast<int>(channels * layout.channel_stride / kImagesPerBlock);
-  lines.run_stride = layout.row_stride * 4;
-  const int64_t all = int64_t{rows.end - rows.begin} * lines.per_run;
-  lines.first = static_cast<int>(all * index / count);
-  lines.count = static_cast<int>(all * (index + 1) / count) - lines.first;
-  return lines;
+  if (rows.begin >= rows.end) return {};
+  return share_of_runs(tensor + layout.at(rows.block, channel, rows.begin, 0), rows.end - rows.begin,
+                       channels * layout.channel_stride / kImagesPerBlock, layout.row_stride, index, count);
+}
+
+PrefetchLines lines_of_source(const RowWork::Source& source, const Layout& of, const RowRange& rows,
+                              int64_t index, int64_t count) {
+  const Layout& l = source.layout;
+  if (rows.begin >= rows.end) return {};
+  const int64_t first = (int64_t{rows.block} * of.height + rows.begin) * of.width;
+  const int64_t positions = int64_t{rows.end - rows.begin} * of.width;
+  const int64_t row = first / l.width, column = first % l.width;
+  const float* at = source.x + l.at(row / l.height, 0, row % l.height, column);
+  // Pieces of a row stand apart, a channel each.
+  if (column > 0 || positions < l.width)
+    return share_of_runs(at, l.channels, std::min(positions, l.width - column), l.channel_stride, index,
+                         count);
+  return share_of_runs(at, positions / l.width, l.channels * l.channel_stride / kImagesPerBlock,
+                       l.row_stride, index, count);
 }
 
 TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice)

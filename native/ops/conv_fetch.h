@@ -10,12 +10,18 @@
 #include "ops/conv_pass.h"
 #include "ops/conv_tiling.h"
 #include "ops/gather_flags.h"
+#include "ops/row_work.h"
 
 namespace rp {
 
 // Share `index` of `count` of these rows, of some channels.
 PrefetchLines lines_of_rows(const float* tensor, const Layout&, const RowRange&, int channel, int channels,
                             int64_t index, int64_t count);
+
+// Share of what rows of another tensor of the same positions, which may be cut into other rows, take of a
+// work's source.
+PrefetchLines lines_of_source(const RowWork::Source&, const Layout& of, const RowRange&, int64_t index,
+                              int64_t count);
 
 // Rows [first, last] that taps reach from a position; none: no taps.
 struct RowReach {

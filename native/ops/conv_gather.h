@@ -146,7 +146,7 @@ class GatherItems {
   bool phases_together_;
 };
 
-// One thread's turns of the work beside a run, while it walks whole groups of image blocks: nothing where
+// One thread's turns of the work beside a run, while it walks whole groups of blocks: nothing where
 // there is no such work, or where it is done before and after the run instead.
 class GatherTurns {
  public:
@@ -208,7 +208,7 @@ class GatherTurns {
         static_cast<int>(std::max<int64_t>(rows.begin, makes_.done() - rows.block * work->per_block()));
     for (const RowWork::Source& source : *work) {
       if (source.x != run_->x)
-        add(lines_of_rows(source.x, source.layout, rows, 0, source.layout.channels, step, steps));
+        add(lines_of_source(source, work->rows(), rows, step, steps));
     }
   }
   template <class Add>
@@ -219,7 +219,7 @@ class GatherTurns {
                            std::min((tile.row + tile.height) * pass.y_step, pass.y.height)};
     const RowWork *written = reads_.work(), *made = reads_input_.work();
     const auto add_rows = [&](const RowWork::Source& source) {
-      add(lines_of_rows(source.x, source.layout, rows, 0, source.layout.channels, step, steps));
+      add(lines_of_source(source, pass.y, rows, step, steps));
     };
     if (written != nullptr) {
       for (const RowWork::Source& source : *written) add_rows(source);
@@ -268,7 +268,8 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
 
   // Images of the last block.
   alignas(64) float lanes[kImagesPerBlock];
-  const int last_images = run.sums ? run.sums->images - (run.blocks - 1) * kImagesPerBlock : kImagesPerBlock;
+  const int full_blocks = run.blocks / ly.parts - 1;
+  const int last_images = run.sums ? run.sums->images - full_blocks * kImagesPerBlock : kImagesPerBlock;
   for (int i = 0; i < kImagesPerBlock; i++) lanes[i] = i < last_images ? 1.0f : 0.0f;
 
   // Few tiles: outputs are split as well. Every value is still computed by one thread in one order.
@@ -301,7 +302,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         place.sums.sums = run.sums->sums + index / parts * 2 * pass.outputs() + place.output;
         place.sums.stride = pass.outputs();
         const int last_block = tile.block + (run.choice.across_blocks ? tile.height : 1) - 1;
-        const bool masked = last_images < kImagesPerBlock && last_block == run.blocks - 1;
+        const bool masked = last_images < kImagesPerBlock && last_block / ly.parts == full_blocks;
         place.sums.lanes = masked ? lanes : nullptr;
         place.sums.masked_row = masked && run.choice.across_blocks ? tile.height - 1 : 0;
         place.sums.images = last_images;

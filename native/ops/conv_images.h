@@ -34,7 +34,7 @@ struct WgradRun {
   int64_t first, last;
   bool fetch = true;              // x and dy of tiles to come
   const RowWork* next = nullptr;  // instead, as in RowTurn
-  RowRange next_rows;
+  RowRange next_rows = {};
 };
 
 // Beside step `step` of so many.
@@ -43,7 +43,7 @@ inline void fetch_for_next(const WgradRun& run, int64_t step, int64_t steps, Pre
   if (run.next == nullptr) return;
   PrefetchLines* line = lines;
   for (const RowWork::Source& source : *run.next)
-    *line++ = lines_of_rows(source.x, source.layout, run.next_rows, 0, source.layout.channels, step, steps);
+    *line++ = lines_of_source(source, run.next->rows(), run.next_rows, step, steps);
 }
 
 // The sums of all parts to dw.
@@ -103,7 +103,7 @@ class WgradBeside {
 
   // The layer's whole backward.
   void run_with_dgrad(const ConvLayer& layer, const ConvWeights& weights, ThreadTeam& team) const {
-    RowWork rows(dy_.height, tiling_.band_rows(), *this);
+    RowWork rows(dy_, tiling_.band_rows(), *this);
     if (backward_.makes_x == nullptr) {
       rows.reads(backward_.x, x_);
     } else {
@@ -126,7 +126,7 @@ class WgradBeside {
   }
 
  private:
-  // Bands of one image block.
+  // Bands of one block.
   void run(int64_t begin, int64_t end, const RowTurn& turn) const {
     const int member = turn.member;
     const int64_t bands = (dy_.height + tiling_.band_rows() - 1) / tiling_.band_rows();

@@ -21,7 +21,7 @@ std::unique_ptr<ConvLayer> make_dense_conv(const ConvShape&, const ConvLayouts&,
 
 // Whether wgrad goes by parts of the images and the sums of one fit a thread's caches, so that it may run
 // beside dgrad.
-bool sparse_wgrad_goes_beside(const ConvShape&, int64_t nnz);
+bool sparse_wgrad_goes_beside(const Layout& x, int64_t nnz);
 bool dense_wgrad_goes_beside(const ConvShape&);
 
 // Tiles for a pass, best first by the cost model of the kind. blocks: image blocks of the largest batch.

@@ -22,9 +22,10 @@ inline bool beyond_l2(int64_t block_bytes, int blocks, int times = 1) {
 }
 
 // Whether tiles may follow each other along rows: what such tiles read and write, and what the next rows add
-// to it, is to stay in L2.
+// to it, is to stay in L2. Rows of parts are cut to that.
 inline bool rows_fit(const ConvPass& pass, const TileChoice& c) {
   if (c.across_blocks || pass.taps.empty()) return false;
+  if (pass.x.parts > 1) return true;
   const std::vector<int> taps = tap_rows(pass);
   const int span = *std::max_element(taps.begin(), taps.end()) - *std::min_element(taps.begin(), taps.end());
   const int64_t x_rows = (2 * c.height - 1) * pass.x_step + 1 + span;
@@ -32,7 +33,7 @@ inline bool rows_fit(const ConvPass& pass, const TileChoice& c) {
 }
 
 // Only where an image alone cannot fill a tile do tiles lie across image blocks.
-inline bool fills_tiles(const ConvPass& pass) { return pass.rows * pass.cols > 16; }
+inline bool fills_tiles(const ConvPass& pass) { return pass.x.parts > 1 || pass.rows * pass.cols > 16; }
 
 // Whether what a pass reads may be made in turns with its tiles, a block in memory of each thread.
 inline bool takes_turns(const ConvPass& pass) {

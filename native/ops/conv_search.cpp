@@ -38,11 +38,11 @@ double seconds_since(Clock::time_point begin) {
 
 struct Activation {
   Activation(const Layout& layout, int blocks)
-      : memory(allocate_pages(4 * layout.floats(blocks * kImagesPerBlock)), std::free),
+      : memory(allocate_pages(4 * layout.floats_of_blocks(blocks)), std::free),
         base(static_cast<float*>(memory.get()) + layout.margin) {
     // Sums of zeros take less power, and so less time, than those of a step.
     float* values = static_cast<float*>(memory.get());
-    for (int64_t i = 0; i < layout.floats(blocks * kImagesPerBlock); i++)
+    for (int64_t i = 0; i < layout.floats_of_blocks(blocks); i++)
       values[i] = static_cast<float>(i * 37 % 101) * 0.01f - 0.5f;
   }
   std::unique_ptr<void, void (*)(void*)> memory;
@@ -179,11 +179,14 @@ class LayerSearch {
     std::vector<Timed> entrants;
     for (size_t i = 0; i < ranked.size() && i < kFinalists; i++) {
       for (int hints = 0; hints < (stores ? 4 : 2); hints++) {
-        entrants.push_back({ranked[i].choice, 1e30});
-        TileChoice& choice = entrants.back().choice;
-        // Of tiles that suit it, along rows or down columns; of others, prefetched or not.
-        (choice.by_rows ? choice.by_rows : choice.prefetch) = (hints & 1) != 0;
+        TileChoice choice = ranked[i].choice;
+        // Of tiles that suit it, along rows or down columns; of others, prefetched or not. Parts are made for
+        // rows, and elementwise work goes with them.
+        const bool hint = (hints & 1) != 0;
+        if (layouts_.x.parts > 1 && !hint) continue;
+        (choice.by_rows ? choice.by_rows : choice.prefetch) = hint;
         if (stores) choice.stream = (hints & 2) != 0;
+        entrants.push_back({choice, 1e30});
       }
     }
     const Clock::time_point begin = Clock::now();

@@ -12,7 +12,7 @@ namespace rp {
 
 class RowWork;
 
-// Rows [begin, end) of an image block.
+// Rows [begin, end) of a block.
 struct RowRange {
   int block = 0, begin = 0, end = 0;
 };
@@ -23,26 +23,25 @@ struct RowTurn {
   bool alone = false;  // as a pass of its own, so that nobody reads the rows soon
   // Whose sources are to be fetched meanwhile, for these of its rows; null: none.
   const RowWork* next = nullptr;
-  RowRange next_rows;
+  RowRange next_rows = {};
 };
 
-// Over the rows of an activation, cut into items of `step` rows of an image block (fewer at its end),
-// block-major. Items may run in any order and on any thread.
+// Over the rows of an activation, cut into items of `step` rows of a block (fewer at its end), block-major. Items may run in any order and on any thread.
 class RowWork {
  public:
   static constexpr int kMostSources = 2;
 
   // body(begin, end, turn) does items [begin, end); it must outlive the work.
   template <class Body>
-  RowWork(int height, int step, const Body& body)
-      : height_(height),
+  RowWork(const Layout& rows, int step, const Body& body)
+      : rows_(rows),
         step_(step),
         body_(&body),
         call_([](const void* b, int64_t begin, int64_t end, const RowTurn& turn) {
           (*static_cast<const Body*>(b))(begin, end, turn);
         }) {}
 
-  // A tensor of the same height whose rows it reads, worth fetching early.
+  // A tensor of the same positions that it reads, worth fetching early.
   void reads(const float* x, const Layout& layout) { sources_[source_count_++] = {x, layout}; }
   struct Source {
     const float* x;
@@ -62,13 +61,15 @@ class RowWork {
     });
   }
 
-  int64_t per_block() const { return (height_ + step_ - 1) / step_; }
+  const Layout& rows() const { return rows_; }
+  int64_t per_block() const { return (rows_.height + step_ - 1) / step_; }
   // Items that lie within the first `rows` rows of a block, and that reach into them.
-  int64_t within(int rows) const { return rows >= height_ ? per_block() : rows / step_; }
-  int64_t reaching(int rows) const { return (std::clamp(rows, 0, height_) + step_ - 1) / step_; }
+  int64_t within(int rows) const { return rows >= rows_.height ? per_block() : rows / step_; }
+  int64_t reaching(int rows) const { return (std::clamp(rows, 0, rows_.height) + step_ - 1) / step_; }
 
  private:
-  int height_, step_;
+  Layout rows_;
+  int step_;
   Source sources_[kMostSources];
   int source_count_ = 0;
   const void* body_;

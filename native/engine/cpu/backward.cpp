@@ -43,6 +43,7 @@ void Session::backward(bool accumulate) {
 void Session::conv_backward(const Step& step, const BackwardStep& backward, bool accumulate) {
   const ConvSpec& spec = plan_.graph.convs[step.conv];
   const Conv& conv = convs_[step.conv];
+  const int blocks = this->blocks(plan_.gradients[step.output]);
   float* dy = gradient_of(step.output);
   if (backward.zero_border) {
     OpTimer timer(profile_, OpKind::border_backward, spec.name);
@@ -54,7 +55,7 @@ void Session::conv_backward(const Step& step, const BackwardStep& backward, bool
   if (backward.write[0] != GradientWrite::none) conv_dgrad(step, backward, accumulate);
   if (program_->weight_gradients() && !backward.joint) {
     OpTimer timer(profile_, OpKind::conv_wgrad, spec.name);
-    conv.layer->wgrad(value(step.input()), dy, parameters_.gradient(spec.weight), blocks_, accumulate, team_);
+    conv.layer->wgrad(value(step.input()), dy, parameters_.gradient(spec.weight), blocks, accumulate, team_);
   }
   if (program_->weight_gradients() && spec.bias >= 0) {
     OpTimer timer(profile_, OpKind::bias_wgrad, spec.name);
@@ -74,9 +75,10 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
     writing = write_args(*maker, program_->backward_steps[backward.makes_dy], maker->last_batch_norm());
   if (reader) summing = sums_args(*reader);
   const Step* x_maker = backward.makes_x >= 0 ? &steps[backward.makes_x] : nullptr;
-  const Layout& x_layout = plan_.values[step.input()];
+  const Layout &x_layout = plan_.values[step.input()], &dy_layout = plan_.gradients[step.output];
+  const int blocks = this->blocks(dy_layout);
   float* const* const made_dy =
-      backward.joint ? made(plan_.gradients[step.output], made_gradients_) : nullptr;
+      backward.joint ? made(dy_layout, made_gradients_) : nullptr;
   float* const* const made_x = x_maker ? made(x_layout, made_values_) : nullptr;
   double write_time = 0, sum_time = 0, x_time = 0, wgrad_time = 0;
   const auto write = timed(
@@ -96,13 +98,13 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
       timed([&](int64_t begin, int64_t end,
                 const RowTurn& turn) { combine_.forward(made_at(making, made_x[turn.member]), begin, end); },
             &x_time);
-  RowWork before(writing.dx_layout.height, 1, write);
+  RowWork before(writing.dx_layout, 1, write);
   before.reads(writing.g, writing.g_layout);
   before.reads(writing.term.x, writing.term.layout);
-  RowWork after(summing.dz_layout.height, summing.rows_per_chunk, sum);
+  RowWork after(summing.dz_layout, summing.rows_per_chunk, sum);
   if (summing.mask == ReluMask::output) after.reads(summing.z, summing.z_layout);
   if (summing.term_count > 0) after.reads(summing.terms[0].x, summing.terms[0].layout);
-  RowWork makes_x(x_layout.height, 1, make_x);
+  RowWork makes_x(x_layout, 1, make_x);
   if (x_maker) makes_x.reads(making.terms[0].x, making.terms[0].layout);
   const ConvCompanions beside = {maker ? &before : nullptr, summing.dz ? &after : nullptr, made_dy};
 
@@ -126,9 +128,9 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
     run.add_dw = accumulate;
     run.beside = beside;
     run.wgrad_microseconds = wgrad_event >= 0 ? &wgrad_time : nullptr;
-    conv.layer->backward(run, *conv.weights, blocks_, team_);
+    conv.layer->backward(run, *conv.weights, blocks, team_);
   } else {
-    conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks_,
+    conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks,
                       backward.write_dx, team_, beside);
   }
   if (reader) {
@@ -167,7 +169,7 @@ void Session::combine_sums(const Step& step, bool accumulate) {
   OpTimer timer(profile_, OpKind::combine_sums, step.name);
   const CombineBackwardArgs args = sums_args(step);
   if (args.dz) {
-    team_.parallel_range(blocks_ * chunks_per_block(args.dz_layout),
+    team_.parallel_range(blocks(args.dz_layout) * chunks_per_block(args.dz_layout),
                          [&](int64_t begin, int64_t end, int) { combine_.backward(args, begin, end); });
   }
   combine_factors(step, accumulate);
@@ -220,8 +222,8 @@ void Session::batch_norm_gradients(const Step& step, int term, int slot, int slo
   const BatchNormSpec& spec = plan_.graph.batch_norms[index];
   BatchNormState& state = batch_norms_[index];
   const Layout& layout = plan_.gradients[step.output];
-  const int64_t chunks = blocks_ * chunks_per_block(layout), channels = spec.channels;
-  const double count = static_cast<double>(n_) * layout.height * layout.width;
+  const int64_t chunks = blocks(layout) * chunks_per_block(layout), channels = spec.channels;
+  const double count = static_cast<double>(n_) * layout.positions();
   const Parameter& gamma = parameters_[spec.gamma];
   const Parameter& beta = parameters_[spec.beta];
   for (int64_t c = 0; c < channels; c++) {

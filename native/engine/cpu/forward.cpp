@@ -10,9 +10,9 @@ namespace rp {
 namespace cpu {
 namespace {
 
-// Of an image block of n images; looks at existing ones alone.
+// Of a block, of n images; looks at existing ones alone.
 bool is_finite(const Layout& l, const float* x, int64_t block, int n) {
-  const int64_t images = std::min<int64_t>(kImagesPerBlock, n - block * kImagesPerBlock);
+  const int64_t images = std::min<int64_t>(kImagesPerBlock, n - block / l.parts * kImagesPerBlock);
   for (int64_t h = 0; h < l.height; h++) {
     for (int64_t c = 0; c < l.channels; c++) {
       for (int64_t w = 0; w < l.width; w++) {
@@ -75,7 +75,7 @@ std::string Session::first_non_finite_step() {
     } else {
       forward_step(step, static_cast<int>(i), false);
     }
-    for (int b = 0; b < blocks_; b++) {
+    for (int b = 0; b < blocks(plan_.values[output]); b++) {
       if (!is_finite(plan_.values[output], value(output), b, n_)) return step.name;
     }
   }
@@ -86,7 +86,7 @@ bool Session::transient_is_finite(const Step& step) {
   const CombineArgs wanted = combine_args(step, false);
   const CombineArgs args = made_at(wanted, made(wanted.z_layout, made_values_)[0]);
   const int64_t height = args.z_layout.height;
-  for (int b = 0; b < blocks_; b++) {
+  for (int b = 0; b < blocks(args.z_layout); b++) {
     combine_.forward(args, b * height, (b + 1) * height);
     if (!is_finite(args.z_layout, args.z, b, n_)) return false;
   }
@@ -131,19 +131,19 @@ void Session::conv_forward(const Step& step, const Step* maker, const CombineArg
           combine_rows(input ? made_at(making, input[turn.member]) : making, begin, end, turn.alone);
         },
         &spent);
-    RowWork work(making.z_layout.height, 1, make);
+    RowWork work(making.z_layout, 1, make);
     for (int t = 0; maker && t < making.term_count; t++)
       work.reads(making.terms[t].x, making.terms[t].layout);
     const int64_t before = maker ? profile_.begin(OpKind::combine_forward, maker->name.c_str()) : -1;
     const int64_t event = profile_.begin(OpKind::conv_forward, spec.name.c_str());
     std::vector<double>& moments = moments_[step.output];
-    const int64_t rows = conv.layer->sum_rows(blocks_), width = static_cast<int64_t>(moments.size());
+    const int64_t rows = conv.layer->sum_rows(blocks(layout)), width = static_cast<int64_t>(moments.size());
     // Where a bias is still to be added, or tiles are so small that their sums would not fit, the statistics
     // have a pass of their own.
     summed_[step.output] =
         program_->batch_statistics() && spec.bias < 0 && width > 0 && rows * width <= plan_.sum_doubles;
     const ConvSums sums{sums_.data(), n_};
-    conv.layer->forward(input ? nullptr : value(step.input()), *conv.weights, y, blocks_, false, team_,
+    conv.layer->forward(input ? nullptr : value(step.input()), *conv.weights, y, blocks(layout), false, team_,
                         summed_[step.output] ? &sums : nullptr, {maker ? &work : nullptr, nullptr, input});
     if (summed_[step.output]) add_rows(sums_.data(), rows, moments);
     profile_.end_shared({{before, spent}}, event, {});
@@ -250,7 +250,7 @@ void Session::combine_rows(const CombineArgs& args, int64_t begin, int64_t end, 
 void Session::batch_statistics(const BatchNormSpec& spec, BatchNormState& state, int input,
                                bool update_running_stats) {
   const Layout& layout = plan_.values[input];
-  const double count = static_cast<double>(n_) * layout.height * layout.width;
+  const double count = static_cast<double>(n_) * layout.positions();
   if (count < 2)
     fail("[%s] expected more than one value a channel for batch statistics, got one.", spec.name.c_str());
   std::vector<double>& moments = moments_[input];
@@ -261,7 +261,7 @@ void Session::batch_statistics(const BatchNormSpec& spec, BatchNormState& state,
     args.n = n_;
     args.rows_per_chunk = chunk_rows(layout);
     args.sums = sums_.data();
-    const int64_t chunks = blocks_ * chunks_per_block(layout);
+    const int64_t chunks = blocks(layout) * chunks_per_block(layout);
     team_.parallel_range(chunks,
                          [&](int64_t begin, int64_t end, int) { batch_norm_.statistics(args, begin, end); });
     add_rows(sums_.data(), chunks, moments);

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
+#include <utility>
 
 #include "core/error.h"
 #include "cpu/threads.h"
+#include "engine/cpu/layouts.h"
 #include "engine/cpu/liveness.h"
 #include "ops/combine/combine.h"
 #include "ops/conv_images.h"
@@ -13,47 +14,6 @@
 namespace rp {
 namespace cpu {
 namespace {
-
-// ---- layouts
-
-// Gradients that one buffer may carry in turn (GradientWrite::alias) must share a layout, so a combine step
-// ties the gradients of its output and inputs together.
-std::vector<int> gradient_borders(const StepGraph& graph) {
-  std::vector<int> root(graph.values.size());
-  std::iota(root.begin(), root.end(), 0);
-  const auto find = [&](int v) {
-    while (root[v] != v) v = root[v] = root[root[v]];
-    return v;
-  };
-  for (const Step& step : graph.steps) {
-    if (step.kind != StepKind::combine) continue;
-    for (int t = 0; t < step.term_count; t++) root[find(step.terms[t].value)] = find(step.output);
-  }
-  std::vector<int> of_root(graph.values.size(), 0), border(graph.values.size());
-  for (const Step& step : graph.steps) {
-    if (step.kind != StepKind::conv) continue;
-    int& widest = of_root[find(step.output)];
-    widest = std::max(widest, conv_dy_border(graph.convs[step.conv].shape));
-  }
-  for (size_t v = 0; v < border.size(); v++) border[v] = of_root[find(static_cast<int>(v))];
-  return border;
-}
-
-void choose_layouts(Plan& plan) {
-  const StepGraph& graph = plan.graph;
-  std::vector<int> value_border(graph.values.size(), 0);
-  for (const Step& step : graph.steps) {
-    if (step.kind != StepKind::conv) continue;
-    int& border = value_border[step.input()];
-    border = std::max(border, conv_input_border(graph.convs[step.conv].shape));
-  }
-  const std::vector<int> gradient_border = gradient_borders(graph);
-  for (size_t v = 0; v < graph.values.size(); v++) {
-    const Value& value = graph.values[v];
-    plan.values.push_back(make_layout(value.channels, value.height, value.width, value_border[v]));
-    plan.gradients.push_back(make_layout(value.channels, value.height, value.width, gradient_border[v]));
-  }
-}
 
 // ---- one program
 
@@ -85,7 +45,7 @@ class ProgramPlanner {
       plan_backward();
       keep_for_backward();
     }
-    if (out_.program != RP_PROGRAM_TANGENT && plan_.shares_blocks()) find_transient_values();
+    if (out_.program != RP_PROGRAM_TANGENT) find_transient_values();
     finish();
     return std::move(out_);
   }
@@ -175,7 +135,7 @@ class ProgramPlanner {
   void plan_dx(int i) {
     const Step& step = graph_.steps[i];
     BackwardStep& backward = out_.backward_steps[i];
-    const ConvShape& shape = graph_.convs[step.conv].shape;
+    const ConvShape& shape = plan_.conv_shapes[step.conv];
     if (backward.write[0] == GradientWrite::add) {
       backward.write_dx = kAddToAll;
       const auto left = left_phases_.find(step.input());
@@ -185,7 +145,7 @@ class ProgramPlanner {
     } else if (backward.write[0] == GradientWrite::write && out_.program != RP_PROGRAM_TANGENT) {
       const Step* next = next_writer(i);
       if (next == nullptr || next->kind != StepKind::conv ||
-          graph_.convs[next->conv].shape.stride != shape.stride)
+          plan_.conv_shapes[next->conv].stride != shape.stride)
         return;
       backward.write_dx.leave = ~reached_phases(shape, plan_.conv_layouts(step.conv));
       if (backward.write_dx.leave != 0) left_phases_[step.input()] = backward.write_dx.leave;
@@ -204,6 +164,10 @@ class ProgramPlanner {
     return nullptr;
   }
 
+  // Whether the gradient of a term could take over that of the output.
+  bool shares_layout(const Step& step, int t) const {
+    return same_rows(plan_.gradients[step.terms[t].value], plan_.gradients[step.output]);
+  }
   bool unwritten(int value) const { return out_.needs_gradient[value] && gradient_buffer_[value] < 0; }
 
   // Plain terms first: one may take over the buffer with nothing written. A batch norm takes it over only as
@@ -213,14 +177,14 @@ class ProgramPlanner {
     bool taken = false;
     for (int t = 0; t < step.term_count; t++) {
       if (step.terms[t].batch_norm >= 0) continue;
-      const bool alias = !taken && unwritten(step.terms[t].value);
+      const bool alias = !taken && unwritten(step.terms[t].value) && shares_layout(step, t);
       plan_term(i, t, alias);
       taken |= alias;
     }
     for (int t = 0; t < step.term_count; t++) {
       if (step.terms[t].batch_norm < 0) continue;
       const bool last = t + 1 == step.term_count || step.terms[t + 1].batch_norm < 0;
-      plan_term(i, t, !taken && last);
+      plan_term(i, t, !taken && last && shares_layout(step, t));
     }
   }
 
@@ -250,7 +214,7 @@ class ProgramPlanner {
         if (step.kind == StepKind::conv) plan_dx(i);
       }
       if (step.kind == StepKind::conv) {
-        backward.zero_border = !clean[step.output] && conv_dy_border(graph_.convs[step.conv].shape) > 0;
+        backward.zero_border = !clean[step.output] && conv_dy_border(plan_.conv_shapes[step.conv]) > 0;
       }
       for (int t = 0; t < step.term_count; t++) {
         const int value = step.terms[t].value;
@@ -291,7 +255,7 @@ class ProgramPlanner {
     if (term < 0 || step.terms[term].value != after.output || backward.write[term] == GradientWrite::none ||
         gradient_buffer_[after.input()] == gradient_buffer_[step.output])
       return;
-    const bool joint = out_.weight_gradients() && plan_.shares_blocks() && plan_.conv_joint[after.conv] &&
+    const bool joint = out_.weight_gradients() && plan_.shares_blocks(after.conv) && plan_.conv_joint[after.conv] &&
                        graph_.convs[after.conv].bias < 0 && backward.write[term] != GradientWrite::add;
     backward_after.joint = joint;
     if (joint) {
@@ -336,8 +300,9 @@ class ProgramPlanner {
       const Step& conv = graph_.steps[i + 1];
       BackwardStep& backward = out_.backward_steps[i + 1];
       const bool read_again = out_.weight_gradients() && backward.reached;
+      if (!plan_.shares_blocks(conv.conv)) continue;
       if (read_again && !backward.joint) continue;
-      if (!forward_takes_turns(graph_.convs[conv.conv].shape, plan_.conv_layouts(conv.conv))) continue;
+      if (!forward_takes_turns(plan_.conv_shapes[conv.conv], plan_.conv_layouts(conv.conv))) continue;
       out_.transient_values[step.output] = 1;
       buffers_[value_buffer_[step.output]].floats = 0;
       if (!read_again) continue;
@@ -394,8 +359,8 @@ class ProgramPlanner {
 int64_t sum_doubles(const Plan& plan) {
   int64_t most = 0;
   for (const Layout& l : plan.values) {
-    most = std::max(most, chunks_per_block(l) * plan.blocks() * 3 * l.channels);
-    most = std::max(most, (int64_t{l.height} * l.width * plan.blocks() + 3) / 4 * 2 * l.channels);
+    most = std::max(most, chunks_per_block(l) * l.parts * plan.blocks() * 3 * l.channels);
+    most = std::max(most, (l.positions() * plan.blocks() + 3) / 4 * 2 * l.channels);
   }
   return most;
 }
@@ -403,7 +368,7 @@ int64_t sum_doubles(const Plan& plan) {
 // Of all programs.
 void place_transients(Plan& plan) {
   const auto room = [&](const Layout& layout) {
-    plan.transient_floats = std::max(plan.transient_floats, layout.floats(kImagesPerBlock));
+    plan.transient_floats = std::max(plan.transient_floats, layout.floats_of_blocks(1));
   };
   for (const ProgramPlan& program : plan.program_plans) {
     for (const Step& step : plan.graph.steps) {
@@ -436,7 +401,12 @@ const ProgramPlan& Plan::program(uint32_t which) const {
   fail("[cpu] this session was not planned for the program '%s'. Name it in `programs`.", name);
 }
 
-bool Plan::shares_blocks() const { return blocks() % threads == 0 && image_parts(blocks()) % threads == 0; }
+int Plan::blocks_of(int conv) const { return blocks() * conv_layouts(conv).x.parts; }
+
+bool Plan::shares_blocks(int conv) const {
+  const int count = blocks_of(conv);
+  return count % threads == 0 && image_parts(count) % threads == 0;
+}
 
 ConvLayouts Plan::conv_layouts(int conv) const {
   ConvLayouts layouts;
@@ -461,7 +431,10 @@ Plan make_plan(const RpModel& model, const RpSessionConfig& config) {
   plan.max_batch = config.max_batch;
   plan.threads = config.threads > 0 ? config.threads : available_cores();
   plan.programs = config.programs;
-  choose_layouts(plan);
+  Layouts layouts = choose_layouts(plan.graph, model);
+  plan.values = std::move(layouts.values);
+  plan.gradients = std::move(layouts.gradients);
+  plan.conv_shapes = std::move(layouts.conv_shapes);
   for (std::vector<char>* of_convs : {&plan.conv_dgrad, &plan.conv_makes_x, &plan.conv_makes_dy})
     of_convs->assign(plan.graph.convs.size(), 0);
   plan.conv_joint.assign(plan.graph.convs.size(), 0);
@@ -470,7 +443,7 @@ Plan make_plan(const RpModel& model, const RpSessionConfig& config) {
     const ConvSpec& spec = plan.graph.convs[step.conv];
     const RpParam& weight = model.params[spec.weight];
     plan.conv_joint[step.conv] =
-        has_joint_backward(spec.shape, {weight.mask, weight.nnz}, plan.conv_layouts(step.conv));
+        has_joint_backward(plan.conv_shapes[step.conv], {weight.mask, weight.nnz}, plan.conv_layouts(step.conv));
   }
   for (const uint32_t program :
        {RP_PROGRAM_TRAIN, RP_PROGRAM_EVAL, RP_PROGRAM_INPUT_GRADIENT, RP_PROGRAM_TANGENT}) {

@@ -63,6 +63,7 @@ struct Plan {
   int max_batch = 0;
   uint32_t programs = 0;
   std::vector<Layout> values, gradients;  // per value
+  std::vector<ConvShape> conv_shapes;     // per conv, on the rows of these layouts
   std::vector<char> conv_dgrad;           // per conv: some program needs its dx
   bool conv_wgrad = false;
   std::vector<char> conv_joint;  // per conv: BackwardStep::joint where its dy is made beside it
@@ -77,8 +78,9 @@ struct Plan {
   const ProgramPlan& program(uint32_t which) const;  // throws when it was not asked for
   ConvLayouts conv_layouts(int conv) const;
   int blocks() const { return image_blocks(max_batch); }
-  // Whether whole image blocks, and whole parts of them, give every thread as much to do.
-  bool shares_blocks() const;
+  int blocks_of(int conv) const;  // of the layouts that it works on
+  // Whether whole blocks of its layouts, and whole parts of them, give every thread as much to do.
+  bool shares_blocks(int conv) const;
 };
 
 Plan make_plan(const RpModel&, const RpSessionConfig&);

@@ -54,10 +54,10 @@ std::map<std::string, ConvSearched> known_tiles(const char* text) {
 // What a search made before found for this layer; null where there is none, or it is another version's and
 // names a tile that is no more.
 const ConvSearched* known_search(const std::map<std::string, ConvSearched>& known, const std::string& key,
-                                 const ConvSpec& spec, const MaskView& mask, const ConvLayouts& layouts,
+                                 const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
                                  Isa isa) {
   const auto found = known.find(key);
-  if (found == known.end() || !conv_takes(spec.shape, mask, layouts, found->second.choice, isa))
+  if (found == known.end() || !conv_takes(shape, mask, layouts, found->second.choice, isa))
     return nullptr;
   return &found->second;
 }
@@ -133,25 +133,26 @@ void Session::make_convs(const RpModel& model, const RpSessionConfig& config) {
   for (size_t i = 0; i < plan_.graph.convs.size(); i++) {
     const ConvSpec& spec = plan_.graph.convs[i];
     const MaskView mask = mask_of(model.params[spec.weight]);
+    const ConvShape& shape = plan_.conv_shapes[i];
     const ConvLayouts layouts = plan_.conv_layouts(static_cast<int>(i));
     PlannedLayer planned{spec.name, shape_text(spec.shape), "", "", "", ""};
     ConvOptions options;
-    options.max_blocks = plan_.blocks();
+    options.max_blocks = plan_.blocks_of(static_cast<int>(i));
     if (!replay.empty()) {
       options.choice = replay[i].choice;
     } else if (config.measure) {
-      planned.key = conv_search_key(spec.shape, mask, layouts, options.max_blocks);
-      const ConvSearched* found = known_search(searched, planned.key, spec, mask, layouts, isa_);
+      planned.key = conv_search_key(shape, mask, layouts, options.max_blocks);
+      const ConvSearched* found = known_search(searched, planned.key, shape, mask, layouts, isa_);
       if (!found) {
         if (!search) search = std::make_unique<ConvSearch>(team_, config.cancel);
-        searched[planned.key] = search->search(spec.shape, mask, layouts, options);
+        searched[planned.key] = search->search(shape, mask, layouts, options);
         found = &searched[planned.key];
       }
       options.choice = found->choice;
       planned.figures = found->figures;
     }
     Conv conv;
-    conv.layer = make_conv(spec.shape, mask, layouts, options, team_);
+    conv.layer = make_conv(shape, mask, layouts, options, team_);
     conv.weights = conv.layer->make_weights();
     if (config.programs & RP_PROGRAM_TANGENT) conv.direction = conv.layer->make_weights();
     planned.kernel = conv.layer->kernel();
@@ -177,18 +178,19 @@ RpMemory Session::memory(const RpModel& model, const RpSessionConfig& config) {
   for (size_t i = 0; i < plan.graph.convs.size(); i++) {
     const ConvSpec& spec = plan.graph.convs[i];
     const RpParam& param = model.params[spec.weight];
+    const ConvShape& shape = plan.conv_shapes[i];
     const ConvLayouts layouts = plan.conv_layouts(static_cast<int>(i));
     const MaskView mask = mask_of(param);
-    const int64_t held = conv_bytes(spec.shape, mask, layouts, 0);
+    const int64_t held = conv_bytes(shape, mask, layouts, 0);
     memory.parameters += held;
-    scratch = std::max(scratch, conv_bytes(spec.shape, mask, layouts, plan.threads) - held);
+    scratch = std::max(scratch, conv_bytes(shape, mask, layouts, plan.threads) - held);
     if (measures) {
-      const std::string key = conv_search_key(spec.shape, mask, layouts, plan.blocks());
-      if (!known_search(known, key, spec, mask, layouts, isa)) searches.insert(key);
+      const std::string key = conv_search_key(shape, mask, layouts, plan.blocks_of(static_cast<int>(i)));
+      if (!known_search(known, key, shape, mask, layouts, isa)) searches.insert(key);
     }
     // The direction's copy.
     if (config.programs & RP_PROGRAM_TANGENT)
-      memory.parameters += conv_weights_bytes(spec.shape, mask, layouts);
+      memory.parameters += conv_weights_bytes(shape, mask, layouts);
   }
   memory.activations += scratch;
   memory.searches = static_cast<int32_t>(searches.size());

@@ -77,10 +77,12 @@ class Session final : public StepEngine {
   void begin(const ProgramPlan&, const RpBatch&);
   float* value(int v) const { return arena_.data() + program_->values[v]; }
   float* gradient_of(int v) const { return arena_.data() + program_->gradients[v]; }
-  // Where each thread makes the image blocks of a transient value or gradient (ProgramPlan); fills
+  // Where each thread makes the blocks of a transient value or gradient (ProgramPlan); fills
   // made_values_ or made_gradients_.
   float* const* made(const Layout&, std::vector<float*>& of_members);
-  int64_t rows(const Layout& l) const { return int64_t{blocks_} * l.height; }
+  // Blocks of a layout in the batch at hand, and their rows.
+  int blocks(const Layout& l) const { return blocks_ * l.parts; }
+  int64_t rows(const Layout& l) const { return int64_t{blocks(l)} * l.height; }
 
   // ---- forward.cpp
   void import(const RpBatch&);
@@ -98,7 +100,7 @@ class Session final : public StepEngine {
   void batch_statistics(const BatchNormSpec&, BatchNormState&, int input, bool update_running_stats);
   void running_statistics(const BatchNormSpec&, BatchNormState&);
   CombineTerm term_of(const Term&) const;
-  // To a place that holds an image block at a time.
+  // To a place that holds a block at a time.
   static CombineArgs made_at(const CombineArgs&, float* to);
   void run_combine(const CombineArgs&);
   // Whether a pass writes a new tensor past the caches: it would not stay there until the next op reads it.
@@ -173,7 +175,7 @@ class Session final : public StepEngine {
   // The batch at hand.
   const ProgramPlan* program_ = nullptr;
   RpBatch batch_{};
-  int n_ = 0, blocks_ = 0;
+  int n_ = 0, blocks_ = 0;  // images, and image blocks
 };
 
 }  // namespace cpu

@@ -25,13 +25,11 @@ int images_of(int n, int64_t block) {
   return static_cast<int>(std::min<int64_t>(kImagesPerBlock, n - block * kImagesPerBlock));
 }
 
-// body(b, h, w, images) over the positions of a channel.
+// body(b, position, images) over the positions of a channel, image block by image block.
 template <class Body>
 void each_position(const Layout& l, int n, const Body& body) {
   for (int64_t b = 0; b < image_blocks(n); b++) {
-    for (int64_t h = 0; h < l.height; h++) {
-      for (int64_t w = 0; w < l.width; w++) body(b, h, w, images_of(n, b));
-    }
+    for (int64_t position = 0; position < l.positions(); position++) body(b, position, images_of(n, b));
   }
 }
 
@@ -58,9 +56,9 @@ void Session::tangent_conv_forward(const Step& step) {
   const Conv& conv = convs_[step.conv];
   const Layout& layout = plan_.values[step.output];
   float* y = value_tangent(step.output);
-  conv.layer->forward(value(step.input()), *conv.direction, y, blocks_, false, team_);
+  conv.layer->forward(value(step.input()), *conv.direction, y, blocks(layout), false, team_);
   if (program_->needs_gradient[step.input()])
-    conv.layer->forward(value_tangent(step.input()), *conv.weights, y, blocks_, true, team_);
+    conv.layer->forward(value_tangent(step.input()), *conv.weights, y, blocks(layout), true, team_);
   if (spec.bias >= 0) {
     add_bias(spec, layout, y, parameters_.direction(spec.bias));
   } else {
@@ -73,15 +71,15 @@ void Session::tangent_statistics(const Term& term) {
   const BatchNormState& state = batch_norms_[term.batch_norm];
   BatchNormTangent& tangent = batch_norm_tangents_[term.batch_norm];
   const Layout& l = plan_.values[term.value];
-  const double count = static_cast<double>(n_) * l.height * l.width;
+  const double count = static_cast<double>(n_) * l.positions();
   const float* x = value(term.value);
   const float* dx = program_->needs_gradient[term.value] ? value_tangent(term.value) : nullptr;
   team_.parallel_range(spec.channels, [&](int64_t begin, int64_t end, int) {
     for (int64_t c = begin; c < end; c++) {
       double sum = 0, product = 0;
       if (dx) {
-        each_position(l, n_, [&](int64_t b, int64_t h, int64_t w, int images) {
-          const int64_t at = l.at(b, c, h, w);
+        each_position(l, n_, [&](int64_t b, int64_t position, int images) {
+          const int64_t at = l.at_position(b, c, position);
           for (int i = 0; i < images; i++) {
             sum += dx[at + i];
             product += (x[at + i] - state.mean[c]) * dx[at + i];
@@ -126,13 +124,13 @@ void Session::tangent_combine_forward(const Step& step) {
   float* dz = value_tangent(step.output);
   team_.parallel_range(l.channels, [&](int64_t begin, int64_t end, int) {
     for (int64_t c = begin; c < end; c++) {
-      each_position(l, n_, [&](int64_t b, int64_t h, int64_t w, int images) {
-        const int64_t at = l.at(b, c, h, w);
+      each_position(l, n_, [&](int64_t b, int64_t position, int images) {
+        const int64_t at = l.at_position(b, c, position);
         for (int i = 0; i < kImagesPerBlock; i++) {
           double sum = 0;
           for (int t = 0; t < step.term_count && i < images; t++) {
             const Operand& o = operands[t];
-            const int64_t from = o.layout.at(b, c, h, w) + i;
+            const int64_t from = o.layout.at_position(b, c, position) + i;
             const double dx = o.dx ? o.dx[from] : 0;
             sum += !o.state ? dx
                             : o.tangent->x_factor[c] * (o.x[from] - o.state->mean[c]) +
@@ -165,7 +163,8 @@ void Session::tangent_pool_forward(const Step& step, int index) {
   const uint8_t* choice = reinterpret_cast<const uint8_t*>(arena_.data() + program_->choices[index]);
   const PoolWindow& window = step.window;
   for (int64_t c = 0; c < y.channels; c++) {
-    each_position(y, n_, [&](int64_t b, int64_t p, int64_t q, int images) {
+    each_position(y, n_, [&](int64_t b, int64_t position, int images) {
+      const int64_t p = position / y.width, q = position % y.width;
       const uint8_t* chosen =
           choice + (((b * y.height + p) * y.channels + c) * y.width + q) * kImagesPerBlock;
       for (int i = 0; i < kImagesPerBlock; i++) {
@@ -198,15 +197,16 @@ void Session::tangent_conv_backward(const Step& step, const BackwardStep& backwa
   conv_backward(step, backward, accumulate);
   if (backward.zero_border) zero_border(plan_.gradients[step.output], dy_tangent, 0, blocks_);
   float* dw = parameters_.gradient_tangent(spec.weight);
-  conv.layer->wgrad(value(step.input()), dy_tangent, dw, blocks_, accumulate, team_);
+  const int blocks = this->blocks(plan_.gradients[step.output]);
+  conv.layer->wgrad(value(step.input()), dy_tangent, dw, blocks, accumulate, team_);
   if (program_->needs_gradient[step.input()])
-    conv.layer->wgrad(value_tangent(step.input()), dy, dw, blocks_, true, team_);
+    conv.layer->wgrad(value_tangent(step.input()), dy, dw, blocks, true, team_);
   if (spec.bias >= 0)
     bias_gradient(spec, step.output, dy_tangent, parameters_.gradient_tangent(spec.bias), accumulate);
   if (backward.write[0] == GradientWrite::none) return;
   float* dx = gradient_tangent_of(step.input());
-  conv.layer->dgrad(dy_tangent, *conv.weights, dx, blocks_, backward.write_dx, team_);
-  conv.layer->dgrad(dy, *conv.direction, dx, blocks_, kAddToAll, team_);
+  conv.layer->dgrad(dy_tangent, *conv.weights, dx, blocks, backward.write_dx, team_);
+  conv.layer->dgrad(dy, *conv.direction, dx, blocks, kAddToAll, team_);
 }
 
 void Session::tangent_combine_backward(const Step& step, const BackwardStep& backward, bool accumulate) {
@@ -218,8 +218,8 @@ void Session::tangent_combine_backward(const Step& step, const BackwardStep& bac
     const float* z = value(step.output);
     team_.parallel_range(l.channels, [&](int64_t begin, int64_t end, int) {
       for (int64_t c = begin; c < end; c++) {
-        each_position(l, n_, [&](int64_t b, int64_t h, int64_t w, int) {
-          const int64_t at = l.at(b, c, h, w), from = zl.at(b, c, h, w);
+        each_position(l, n_, [&](int64_t b, int64_t position, int) {
+          const int64_t at = l.at_position(b, c, position), from = zl.at_position(b, c, position);
           for (int i = 0; i < kImagesPerBlock; i++) {
             if (!(z[from + i] > 0)) g[at + i] = 0;
           }
@@ -248,7 +248,7 @@ void Session::tangent_batch_norm(const Step& step, int t, GradientWrite write, b
   const Layout& xl = plan_.values[term.value];
   const Layout& gl = plan_.gradients[step.output];
   const Layout& dl = plan_.gradients[term.value];
-  const double count = static_cast<double>(n_) * xl.height * xl.width;
+  const double count = static_cast<double>(n_) * xl.positions();
   const float* x = value(term.value);
   const float* x_tangent = program_->needs_gradient[term.value] ? value_tangent(term.value) : nullptr;
   const float* g = gradient_of(step.output);
@@ -262,8 +262,8 @@ void Session::tangent_batch_norm(const Step& step, int t, GradientWrite write, b
         return (x_tangent ? x_tangent[at] : 0) - tangent.mean[c];
       };
       double sum = 0, product = 0;  // Σ g', Σ (g'·c + g·c')
-      each_position(xl, n_, [&](int64_t b, int64_t h, int64_t w, int images) {
-        const int64_t xa = xl.at(b, c, h, w), ga = gl.at(b, c, h, w);
+      each_position(xl, n_, [&](int64_t b, int64_t position, int images) {
+        const int64_t xa = xl.at_position(b, c, position), ga = gl.at_position(b, c, position);
         for (int i = 0; i < images; i++) {
           sum += g_tangent[ga + i];
           product += g_tangent[ga + i] * centred(xa + i) + g[ga + i] * centred_tangent(xa + i);
@@ -278,8 +278,8 @@ void Session::tangent_batch_norm(const Step& step, int t, GradientWrite write, b
       // Factors of the two brackets of dx'.
       const double outer = tangent.x_factor[c], inner = tangent.dx_factor[c];
       const double g_tangent_mean = sum / count, slope = 2 * s * ds * gc + s * s * product / count;
-      each_position(xl, n_, [&](int64_t b, int64_t h, int64_t w, int images) {
-        const int64_t xa = xl.at(b, c, h, w), ga = gl.at(b, c, h, w), at = dl.at(b, c, h, w);
+      each_position(xl, n_, [&](int64_t b, int64_t position, int images) {
+        const int64_t xa = xl.at_position(b, c, position), ga = gl.at_position(b, c, position), at = dl.at_position(b, c, position);
         for (int i = 0; i < kImagesPerBlock; i++) {
           double d = 0;
           if (i < images) {

@@ -17,6 +17,15 @@ RP_INLINE int64_t row_offset(const Layout& l, int64_t block, int64_t h) {
   return block * l.block_stride + h * l.row_stride;
 }
 
+// Where a piece of a row begins: positions [index, index + 1) · width of all blocks, counted row by row.
+// Layouts of the same positions may cut them into rows of other widths, multiples of the narrowest.
+RP_INLINE int64_t piece_offset(const Layout& l, int64_t index, int64_t width) {
+  const int64_t pieces = l.width / width, row = index / pieces;
+  return row_offset(l, row / l.height, row % l.height) + index % pieces * width * kImagesPerBlock;
+}
+
+RP_INLINE int64_t narrower(int64_t width, int64_t other) { return width < other ? width : other; }
+
 RP_INLINE void clear(float* p, int64_t floats) {
   const Vec nothing = zero();
   for (int64_t i = 0; i < floats; i += kLanes) store(p + i, nothing);
@@ -48,15 +57,15 @@ RP_INLINE void clear_around_row(float* base, const Layout& l, int64_t block, int
   if (h == l.height - 1) clear(row + l.row_stride, l.border * l.row_stride);
 }
 
-// Images of `block` that exist in a batch of n.
-RP_INLINE int images_in_block(int n, int64_t block) {
-  const int64_t left = n - block * kImagesPerBlock;
+// Images of a block that exist in a batch of n.
+RP_INLINE int images_in_block(const Layout& l, int n, int64_t block) {
+  const int64_t left = n - block / l.parts * kImagesPerBlock;
   return left < kImagesPerBlock ? static_cast<int>(left) : kImagesPerBlock;
 }
 
 // Zeroes the padding images of one row.
 RP_INLINE void clear_padding_images(float* base, const Layout& l, int64_t block, int64_t h, int n) {
-  const int images = images_in_block(n, block);
+  const int images = images_in_block(l, n, block);
   if (images == kImagesPerBlock) return;
   const uint32_t bits = (1u << images) - 1;
   for (int64_t c = 0; c < l.channels; c++) {

@@ -45,7 +45,7 @@ void statistics(const StatisticsArgs& args, int64_t chunk_begin, int64_t chunk_e
   for (int64_t chunk = chunk_begin; chunk < chunk_end; chunk++) {
     const int64_t b = chunk / per_block, h_begin = chunk % per_block * args.rows_per_chunk;
     const int64_t h_end = h_begin + args.rows_per_chunk < l.height ? h_begin + args.rows_per_chunk : l.height;
-    const int images = images_in_block(args.n, b);
+    const int images = images_in_block(l, args.n, b);
     const double count = static_cast<double>((h_end - h_begin) * l.width);
     double* out = args.sums + chunk * 2 * l.channels;
     for (int64_t c_begin = 0; c_begin < l.channels; c_begin += kChunkChannels) {
@@ -73,29 +73,33 @@ void statistics(const StatisticsArgs& args, int64_t chunk_begin, int64_t chunk_e
 template <bool relu_mask, bool add>
 void apply_rows(const BatchNormApplyArgs& args, int64_t row_begin, int64_t row_end) {
   const Layout& l = args.dx_layout;
-  const int64_t floats = kImagesPerBlock * int64_t{l.width};
+  const int64_t width = narrower(narrower(l.width, args.g_layout.width), args.term.layout.width);
+  const int64_t pieces = l.width / width, floats = kImagesPerBlock * width;
   for (int64_t row = row_begin; row < row_end; row++) {
     const int64_t b = row / l.height, h = row % l.height;
     float* dx_row = args.dx + row_offset(l, b, h);
-    const float* g_row = args.g + row_offset(args.g_layout, b, h);
-    const float* x_row = args.term.x + row_offset(args.term.layout, b, h);
-    for (int64_t c = 0; c < l.channels; c++) {
-      const Vec k1 = broadcast(args.k1[c]), k2 = broadcast(args.k2[c]), k3 = broadcast(args.k3[c]);
-      const Vec mean = broadcast(args.term.mean[c]);
-      AffineVecs a{};
-      if (relu_mask) a = affine_of(args.term, c);
-      const float* g = g_row + c * args.g_layout.channel_stride;
-      const float* x = x_row + c * args.term.layout.channel_stride;
-      float* dx = dx_row + c * l.channel_stride;
-      for (int64_t i = 0; i < floats; i += kLanes) {
-        const Vec v = load(x + i);
-        Vec gradient = load(g + i);
-        if (relu_mask) gradient = select(greater(affine(v, a), zero()), gradient, zero());
-        Vec d = fmadd(k1, gradient, fmadd(k2, v - mean, k3));
-        if (add) d = load(dx + i) + d;
-        put(dx + i, d, args.stream);
+    for (int64_t piece = row * pieces; piece < (row + 1) * pieces; piece++) {
+      float* dx_piece = args.dx + piece_offset(l, piece, width);
+      const float* g_piece = args.g + piece_offset(args.g_layout, piece, width);
+      const float* x_piece = args.term.x + piece_offset(args.term.layout, piece, width);
+      for (int64_t c = 0; c < l.channels; c++) {
+        const Vec k1 = broadcast(args.k1[c]), k2 = broadcast(args.k2[c]), k3 = broadcast(args.k3[c]);
+        const Vec mean = broadcast(args.term.mean[c]);
+        AffineVecs a{};
+        if (relu_mask) a = affine_of(args.term, c);
+        const float* g = g_piece + c * args.g_layout.channel_stride;
+        const float* x = x_piece + c * args.term.layout.channel_stride;
+        float* dx = dx_piece + c * l.channel_stride;
+        for (int64_t i = 0; i < floats; i += kLanes) {
+          const Vec v = load(x + i);
+          Vec gradient = load(g + i);
+          if (relu_mask) gradient = select(greater(affine(v, a), zero()), gradient, zero());
+          Vec d = fmadd(k1, gradient, fmadd(k2, v - mean, k3));
+          if (add) d = load(dx + i) + d;
+          put(dx + i, d, args.stream);
+        }
+        if (piece + 1 == (row + 1) * pieces) clear_columns(dx_row, l, c);
       }
-      clear_columns(dx_row, l, c);
     }
     clear_around_row(args.dx, l, b, h);
     clear_padding_images(args.dx, l, b, h, args.n);

@@ -21,26 +21,31 @@ void forward_rows(const CombineArgs& args, int64_t row_begin, int64_t row_end) {
   const Layout& zl = args.z_layout;
   const CombineTerm& t0 = args.terms[0];
   const CombineTerm& t1 = args.terms[1];
-  const int64_t floats = kImagesPerBlock * int64_t{zl.width};
+  int64_t width = narrower(zl.width, t0.layout.width);
+  if (k1 != kNone) width = narrower(width, t1.layout.width);
+  const int64_t pieces = zl.width / width, floats = kImagesPerBlock * width;
   for (int64_t row = row_begin; row < row_end; row++) {
     const int64_t b = row / zl.height, h = row % zl.height;
     float* out_row = args.z + row_offset(zl, b, h);
-    const float* row0 = t0.x + row_offset(t0.layout, b, h);
-    const float* row1 = k1 == kNone ? nullptr : t1.x + row_offset(t1.layout, b, h);
-    for (int64_t c = 0; c < zl.channels; c++) {
-      AffineVecs a0{}, a1{};
-      if (k0 == kAffine) a0 = affine_of(t0, c);
-      if (k1 == kAffine) a1 = affine_of(t1, c);
-      const float* x0 = row0 + c * t0.layout.channel_stride;
-      const float* x1 = k1 == kNone ? nullptr : row1 + c * t1.layout.channel_stride;
-      float* z = out_row + c * zl.channel_stride;
-      for (int64_t i = 0; i < floats; i += kLanes) {
-        Vec v = term_value<k0>(x0 + i, a0);
-        if (k1 != kNone) v = v + term_value<k1>(x1 + i, a1);
-        if (relu) v = max(zero(), v);
-        put(z + i, v, args.stream);
+    for (int64_t piece = row * pieces; piece < (row + 1) * pieces; piece++) {
+      float* out_piece = args.z + piece_offset(zl, piece, width);
+      const float* piece0 = t0.x + piece_offset(t0.layout, piece, width);
+      const float* piece1 = k1 == kNone ? nullptr : t1.x + piece_offset(t1.layout, piece, width);
+      for (int64_t c = 0; c < zl.channels; c++) {
+        AffineVecs a0{}, a1{};
+        if (k0 == kAffine) a0 = affine_of(t0, c);
+        if (k1 == kAffine) a1 = affine_of(t1, c);
+        const float* x0 = piece0 + c * t0.layout.channel_stride;
+        const float* x1 = k1 == kNone ? nullptr : piece1 + c * t1.layout.channel_stride;
+        float* z = out_piece + c * zl.channel_stride;
+        for (int64_t i = 0; i < floats; i += kLanes) {
+          Vec v = term_value<k0>(x0 + i, a0);
+          if (k1 != kNone) v = v + term_value<k1>(x1 + i, a1);
+          if (relu) v = max(zero(), v);
+          put(z + i, v, args.stream);
+        }
+        if (piece + 1 == (row + 1) * pieces) clear_columns(out_row, zl, c);
       }
-      clear_columns(out_row, zl, c);
     }
     clear_around_row(args.z, zl, b, h);
     clear_padding_images(args.z, zl, b, h, args.n);
@@ -73,21 +78,23 @@ struct alignas(64) Accumulators {
   float sum[kChunkChannels][3][kImagesPerBlock];
 };
 
+// A piece of a row (rows.h).
 template <ReluMask mask, int terms>
-RP_INLINE void backward_row(const CombineBackwardArgs& args, int64_t b, int64_t h, int64_t c_begin,
-                            int64_t c_end, Accumulators& acc) {
+RP_INLINE void backward_piece(const CombineBackwardArgs& args, int64_t index, int64_t width, int64_t c_begin,
+                              int64_t c_end, Accumulators& acc) {
   const CombineTerm& t0 = args.terms[0];
   const CombineTerm& t1 = args.terms[1];
-  float* dz_row = args.dz + row_offset(args.dz_layout, b, h);
-  const float* z_row = mask == ReluMask::output ? args.z + row_offset(args.z_layout, b, h) : nullptr;
-  const float* row0 = terms > 0 ? t0.x + row_offset(t0.layout, b, h) : nullptr;
-  const float* row1 = terms > 1 ? t1.x + row_offset(t1.layout, b, h) : nullptr;
-  const int64_t floats = kImagesPerBlock * int64_t{args.dz_layout.width};
+  const auto from = [&](const float* x, const Layout& l) { return x + piece_offset(l, index, width); };
+  float* const dz_piece = args.dz + piece_offset(args.dz_layout, index, width);
+  const float* const z_piece = mask == ReluMask::output ? from(args.z, args.z_layout) : nullptr;
+  const float* const piece0 = terms > 0 ? from(t0.x, t0.layout) : nullptr;
+  const float* const piece1 = terms > 1 ? from(t1.x, t1.layout) : nullptr;
+  const int64_t floats = kImagesPerBlock * width;
   for (int64_t c = c_begin; c < c_end; c++) {
-    float* dz = dz_row + c * args.dz_layout.channel_stride;
-    const float* z = z_row ? z_row + c * args.z_layout.channel_stride : nullptr;
-    const float* x0 = terms > 0 ? row0 + c * t0.layout.channel_stride : nullptr;
-    const float* x1 = terms > 1 ? row1 + c * t1.layout.channel_stride : nullptr;
+    float* dz = dz_piece + c * args.dz_layout.channel_stride;
+    const float* z = z_piece ? z_piece + c * args.z_layout.channel_stride : nullptr;
+    const float* x0 = terms > 0 ? piece0 + c * t0.layout.channel_stride : nullptr;
+    const float* x1 = terms > 1 ? piece1 + c * t1.layout.channel_stride : nullptr;
     AffineVecs a0{};
     Vec mean0 = zero(), mean1 = zero();
     if (mask == ReluMask::term) a0 = affine_of(t0, c);
@@ -114,7 +121,6 @@ RP_INLINE void backward_row(const CombineBackwardArgs& args, int64_t b, int64_t 
       if (terms > 0) store(sums[1] + part * kLanes, s0);
       if (terms > 1) store(sums[2] + part * kLanes, s1);
     }
-    if (mask == ReluMask::output) clear_columns(dz_row, args.dz_layout, c);
   }
 }
 
@@ -122,27 +128,40 @@ template <ReluMask mask, int terms>
 void backward_chunks(const CombineBackwardArgs& args, int64_t chunk_begin, int64_t chunk_end) {
   const Layout& l = args.dz_layout;
   const int64_t per_block = (l.height + args.rows_per_chunk - 1) / args.rows_per_chunk;
+  int64_t width = l.width;
+  if (mask == ReluMask::output) width = narrower(width, args.z_layout.width);
+  for (int t = 0; t < terms; t++) width = narrower(width, args.terms[t].layout.width);
+  const int64_t pieces = l.width / width;
   Accumulators acc;
   for (int64_t chunk = chunk_begin; chunk < chunk_end; chunk++) {
     const int64_t b = chunk / per_block, h_begin = chunk % per_block * args.rows_per_chunk;
     const int64_t h_end = h_begin + args.rows_per_chunk < l.height ? h_begin + args.rows_per_chunk : l.height;
-    const int images = images_in_block(args.n, b);
+    const int images = images_in_block(l, args.n, b);
     for (int64_t c_begin = 0; c_begin < l.channels; c_begin += kChunkChannels) {
       const int64_t c_end = c_begin + kChunkChannels < l.channels ? c_begin + kChunkChannels : l.channels;
       clear(&acc.sum[0][0][0], (c_end - c_begin) * 3 * kImagesPerBlock);
-      for (int64_t h = h_begin; h < h_end; h++) backward_row<mask, terms>(args, b, h, c_begin, c_end, acc);
+      for (int64_t i = (b * l.height + h_begin) * pieces; i < (b * l.height + h_end) * pieces; i++)
+        backward_piece<mask, terms>(args, i, width, c_begin, c_end, acc);
       if (!args.sums) continue;
       double* out = args.sums + chunk * (1 + terms) * l.channels;
       for (int64_t c = c_begin; c < c_end; c++) {
         for (int s = 0; s < 1 + terms; s++) {
+          const float* sums = acc.sum[c - c_begin][s];
           double sum = 0;
-          for (int i = 0; i < images; i++) sum += acc.sum[c - c_begin][s][i];
+          if (images == kImagesPerBlock) {
+            for (int i = 0; i < kImagesPerBlock; i += kLanes) sum += sum_in_double(load(sums + i));
+          } else {
+            for (int i = 0; i < images; i++) sum += sums[i];
+          }
           out[s * l.channels + c] = sum;
         }
       }
     }
     if (mask == ReluMask::output) {
-      for (int64_t h = h_begin; h < h_end; h++) clear_around_row(args.dz, l, b, h);
+      for (int64_t h = h_begin; h < h_end; h++) {
+        for (int64_t c = 0; c < l.channels; c++) clear_columns(args.dz + row_offset(l, b, h), l, c);
+        clear_around_row(args.dz, l, b, h);
+      }
     }
   }
 }

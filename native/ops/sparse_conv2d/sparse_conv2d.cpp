@@ -26,8 +26,8 @@ namespace {
 constexpr int64_t kFewNonzeros = 64 << 10;  // of layers whose images are parted, at most
 
 // Whether x outweighs the sums that adding up parts of the images costs. By the layer alone.
-bool wgrad_suits_images(const ConvShape& shape, int64_t nnz) {
-  const int64_t inputs = int64_t{shape.in_channels} * shape.in_height * shape.in_width;
+bool wgrad_suits_images(const Layout& x, int64_t nnz) {
+  const int64_t inputs = x.channels * x.positions();
   return nnz <= kFewNonzeros && nnz <= inputs;
 }
 
@@ -208,7 +208,7 @@ class SparseConv final : public ConvLayer {
     const auto found = std::lower_bound(row_starts_.begin(), row_starts_.end() - 1, nnz_ * index / count);
     return static_cast<int>(found - row_starts_.begin()) / list_.together * list_.together;
   }
-  bool by_images() const { return choices_.has_wgrad && wgrad_suits_images(shape_, nnz_); }
+  bool by_images() const { return choices_.has_wgrad && wgrad_suits_images(forward_.pass.x, nnz_); }
 
   void set_forward(const MaskView& mask, TileChoice choice) {
     choice.channels = channels_of(choice, shape_.in_channels);
@@ -461,8 +461,8 @@ std::unique_ptr<ConvLayer> make_sparse_conv(const ConvShape& shape, const MaskVi
   return std::make_unique<SparseConv>(shape, mask, layouts, options, isa, team);
 }
 
-bool sparse_wgrad_goes_beside(const ConvShape& shape, int64_t nnz) {
-  return wgrad_suits_images(shape, nnz) && nnz <= sums_that_fit(sparse_conv_kernels(cpu_isa()));
+bool sparse_wgrad_goes_beside(const Layout& x, int64_t nnz) {
+  return wgrad_suits_images(x, nnz) && nnz <= sums_that_fit(sparse_conv_kernels(cpu_isa()));
 }
 
 std::vector<TileChoice> sparse_candidates(ConvPassKind kind, const ConvShape& shape, const MaskView& mask,
