@@ -39,8 +39,8 @@ PrefetchLines lines_of_source(const RowWork::Source& source, const Layout& of, c
   if (column > 0 || positions < l.width)
     return share_of_runs(at, l.channels, std::min(positions, l.width - column), l.channel_stride, index,
                          count);
-  return share_of_runs(at, positions / l.width, l.channels * l.channel_stride / kImagesPerBlock,
-                       l.row_stride, index, count);
+  return share_of_runs(at, positions / l.width, l.channels * l.channel_stride / kImagesPerBlock, l.row_stride,
+                       index, count);
 }
 
 TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice)

@@ -207,8 +207,7 @@ class GatherTurns {
     rows.begin =
         static_cast<int>(std::max<int64_t>(rows.begin, makes_.done() - rows.block * work->per_block()));
     for (const RowWork::Source& source : *work) {
-      if (source.x != run_->x)
-        add(lines_of_source(source, work->rows(), rows, step, steps));
+      if (source.x != run_->x) add(lines_of_source(source, work->rows(), rows, step, steps));
     }
   }
   template <class Add>

@@ -26,7 +26,8 @@ struct RowTurn {
   RowRange next_rows = {};
 };
 
-// Over the rows of an activation, cut into items of `step` rows of a block (fewer at its end), block-major. Items may run in any order and on any thread.
+// Over the rows of an activation, cut into items of `step` rows of a block (fewer at its end), block-major.
+// Items may run in any order and on any thread.
 class RowWork {
  public:
   static constexpr int kMostSources = 2;

@@ -77,8 +77,7 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
   const Step* x_maker = backward.makes_x >= 0 ? &steps[backward.makes_x] : nullptr;
   const Layout &x_layout = plan_.values[step.input()], &dy_layout = plan_.gradients[step.output];
   const int blocks = this->blocks(dy_layout);
-  float* const* const made_dy =
-      backward.joint ? made(dy_layout, made_gradients_) : nullptr;
+  float* const* const made_dy = backward.joint ? made(dy_layout, made_gradients_) : nullptr;
   float* const* const made_x = x_maker ? made(x_layout, made_values_) : nullptr;
   double write_time = 0, sum_time = 0, x_time = 0, wgrad_time = 0;
   const auto write = timed(

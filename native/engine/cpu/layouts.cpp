@@ -7,7 +7,7 @@ namespace rp {
 namespace cpu {
 namespace {
 
-constexpr int64_t kLongRow = 512 << 10;    // bytes of a convolution's input and output: longer ones are cut
+constexpr int64_t kLongRow = 512 << 10;      // bytes of a convolution's input and output: longer ones are cut
 constexpr int64_t kLargestPart = 768 << 10;  // and a part has no more
 constexpr int kMostRows = 4;                 // of a part
 
@@ -31,7 +31,8 @@ struct Cut {
   bool operator==(const Cut& o) const { return parts == o.parts && height == o.height && width == o.width; }
 };
 
-// Columns of a shorter row: a tile or two, without lines between channels where there are such; 0: none suits.
+// Columns of a shorter row: a tile or two, without lines between channels where there are such; 0: none
+// suits.
 int short_row(int width) {
   for (int w = 8; w >= 5; w--) {
     if (width % w == 0 && channel_lines(w) == w) return w;

@@ -255,8 +255,9 @@ class ProgramPlanner {
     if (term < 0 || step.terms[term].value != after.output || backward.write[term] == GradientWrite::none ||
         gradient_buffer_[after.input()] == gradient_buffer_[step.output])
       return;
-    const bool joint = out_.weight_gradients() && plan_.shares_blocks(after.conv) && plan_.conv_joint[after.conv] &&
-                       graph_.convs[after.conv].bias < 0 && backward.write[term] != GradientWrite::add;
+    const bool joint = out_.weight_gradients() && plan_.shares_blocks(after.conv) &&
+                       plan_.conv_joint[after.conv] && graph_.convs[after.conv].bias < 0 &&
+                       backward.write[term] != GradientWrite::add;
     backward_after.joint = joint;
     if (joint) {
       out_.transient_gradients[after.output] = 1;
@@ -442,8 +443,8 @@ Plan make_plan(const RpModel& model, const RpSessionConfig& config) {
     if (step.conv < 0) continue;
     const ConvSpec& spec = plan.graph.convs[step.conv];
     const RpParam& weight = model.params[spec.weight];
-    plan.conv_joint[step.conv] =
-        has_joint_backward(plan.conv_shapes[step.conv], {weight.mask, weight.nnz}, plan.conv_layouts(step.conv));
+    plan.conv_joint[step.conv] = has_joint_backward(plan.conv_shapes[step.conv], {weight.mask, weight.nnz},
+                                                    plan.conv_layouts(step.conv));
   }
   for (const uint32_t program :
        {RP_PROGRAM_TRAIN, RP_PROGRAM_EVAL, RP_PROGRAM_INPUT_GRADIENT, RP_PROGRAM_TANGENT}) {

@@ -57,8 +57,7 @@ const ConvSearched* known_search(const std::map<std::string, ConvSearched>& know
                                  const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
                                  Isa isa) {
   const auto found = known.find(key);
-  if (found == known.end() || !conv_takes(shape, mask, layouts, found->second.choice, isa))
-    return nullptr;
+  if (found == known.end() || !conv_takes(shape, mask, layouts, found->second.choice, isa)) return nullptr;
   return &found->second;
 }
 
@@ -189,8 +188,7 @@ RpMemory Session::memory(const RpModel& model, const RpSessionConfig& config) {
       if (!known_search(known, key, shape, mask, layouts, isa)) searches.insert(key);
     }
     // The direction's copy.
-    if (config.programs & RP_PROGRAM_TANGENT)
-      memory.parameters += conv_weights_bytes(shape, mask, layouts);
+    if (config.programs & RP_PROGRAM_TANGENT) memory.parameters += conv_weights_bytes(shape, mask, layouts);
   }
   memory.activations += scratch;
   memory.searches = static_cast<int32_t>(searches.size());

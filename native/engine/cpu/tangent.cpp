@@ -279,7 +279,8 @@ void Session::tangent_batch_norm(const Step& step, int t, GradientWrite write, b
       const double outer = tangent.x_factor[c], inner = tangent.dx_factor[c];
       const double g_tangent_mean = sum / count, slope = 2 * s * ds * gc + s * s * product / count;
       each_position(xl, n_, [&](int64_t b, int64_t position, int images) {
-        const int64_t xa = xl.at_position(b, c, position), ga = gl.at_position(b, c, position), at = dl.at_position(b, c, position);
+        const int64_t xa = xl.at_position(b, c, position), ga = gl.at_position(b, c, position),
+                      at = dl.at_position(b, c, position);
         for (int i = 0; i < kImagesPerBlock; i++) {
           double d = 0;
           if (i < images) {
