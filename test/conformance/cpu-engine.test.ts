@@ -11,6 +11,7 @@ import type { Program, Session, SessionOptions, TensorKind, Values } from '../..
 import { type Graph, GraphBuilder } from '../../src/graph/index.js';
 import type { GraphNode } from '../../src/graph/types.js';
 import { type Mask, packValues, unpackValues } from '../../src/masks/mask.js';
+import { bottleneckGraph } from '../helpers/bottleneck.js';
 import { l2, relative, withSession } from '../helpers/engines.js';
 import { everyOpGraph, everyOpMasks, everyOpWeights } from '../helpers/every-op.js';
 import { hashUniform, hashValues, makeMask } from '../helpers/golden.js';
@@ -240,6 +241,29 @@ test('large activations equal the reference on every instruction set', async () 
   }
 });
 
+// Parts of the rows, blocks that are not full, and tensors that are made in turns and stored nowhere.
+test.each(isas)('rows that are cut into parts equal the reference on %s', async (isa) => {
+  process.env.RP_CPU_ISA = isa;
+  const graph = bottleneckGraph();
+  await expectReference({ graph, masks: masksOf(graph, 0.1), programs, batchSize: 32 }, 23, 2e-5);
+});
+
+test('rows of sparse 1x1 convolutions are cut, and others are not', async () => {
+  const graph = bottleneckGraph();
+  const cutAt = (density: number) =>
+    withSession(
+      { graph, masks: masksOf(graph, density), engine: 'cpu', batchSize: 32, measure: true },
+      weightsOf(graph),
+      async (session) => {
+        const layers: { name: string; key: string }[] = JSON.parse(session.plan).layers;
+        return layers.filter(({ key }) => key.includes(' on 4x7;')).map(({ name }) => name);
+      },
+    );
+  const pointwise = graph.params.filter(({ shape, kind }) => kind === 'conv' && shape[2] === 1);
+  expect(await cutAt(0.1)).toEqual(pointwise.map(({ name }) => name));
+  expect(await cutAt(1)).toEqual([]);
+});
+
 test('random graphs equal the reference', async () => {
   const property = fc.asyncProperty(
     randomGraph,
@@ -258,20 +282,19 @@ describe('cpu engine', () => {
   const graph = everyOpGraph();
   const masks = everyOpMasks(graph);
 
-  test('neither threads nor what ran before change a bit', async () => {
-    const alone = await outcomeOf('cpu', { graph, masks, programs, batchSize: 125, threads: 1 }, 72);
+  test.each([
+    ['every op', graph, masks, 125, 72],
+    ['bottlenecks', bottleneckGraph(), masksOf(bottleneckGraph(), 0.1), 32, 23],
+  ] as const)('neither threads nor what ran before change a bit: %s', async (_, graph, masks, most, n) => {
+    const alone = await outcomeOf('cpu', { graph, masks, programs, batchSize: most, threads: 1 }, n);
     for (const threads of allThreads) {
-      const options = { graph, masks, programs, batchSize: 125, threads };
-      const weights = graph.params.map(({ kind, numel, shape }, i) => {
-        const scale = kind === 'conv' || kind === 'linear' ? Math.sqrt((2 * shape[0]!) / numel) : 0.3;
-        return rounded(hashValues(100 + i, numel, scale).map((v) => v + (kind === 'gamma' ? 1 : 0)));
-      });
-      const after = await withSession({ ...options, engine: 'cpu' }, weights, async (session) => {
+      const options = { graph, masks, programs, batchSize: most, threads };
+      const after = await withSession({ ...options, engine: 'cpu' }, weightsOf(graph), async (session) => {
         const running = await readAll(session, 'running');
-        await outcome(session, 125);
+        await outcome(session, most);
         for (const [i, { name }] of graph.buffers.entries())
           await session.write('running', name, running[i]!);
-        return outcome(session, 72);
+        return outcome(session, n);
       });
       expect(after).toEqual(alone);
     }
