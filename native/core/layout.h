@@ -13,7 +13,7 @@
 //  backward.
 //  - The positions of an image, row by row, may be cut into other rows, and those into parts that count as
 //  blocks: to what works position by position they are as good as rows of the image, and a few of all
-//  channels fit the caches (`folded`).
+//  channels fit the caches (engine/cpu/layouts.h).
 //
 // All strides and offsets are in floats.
 #pragma once
@@ -84,7 +84,7 @@ inline Layout make_layout(int channels, int height, int width, int border) {
 }
 
 // A map without border whose positions are cut into so many parts.
-inline Layout folded(int channels, int parts, int height, int width) {
+inline Layout make_parted_layout(int channels, int parts, int height, int width) {
   Layout l = make_layout(channels, height, width, 0);
   l.parts = parts;
   return l;

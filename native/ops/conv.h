@@ -59,8 +59,8 @@ class ConvWeights {
 };
 
 // Where forward leaves Σ y and Σ y² per output channel, for batch norm's statistics: rows of [2][C], as many
-// as sum_rows says, whose sum is over all positions of `images` images (the last block may hold fewer than
-// sixteen).
+// as sum_rows says, whose sum is over all positions of `images` images (the last block, or the parts of the
+// last image block, may hold fewer than sixteen).
 struct ConvSums {
   double* sums;
   int images;
@@ -96,9 +96,9 @@ class ConvLayer {
   // Permutes packed values (nnz) into the kernels' order; once an update.
   virtual void pack(const float* values, ConvWeights&, ThreadTeam&) const = 0;
 
-  // Over the first `blocks` image blocks. Only interior positions are written, never borders.
-  // add: y += instead of =. Companions take turns with the tiles where rows stay in the caches and image
-  // blocks can be shared out evenly, else run before and after the pass.
+  // Over the first `blocks` blocks: image blocks, or their parts (core/layout.h). Only interior positions are
+  // written, never borders. add: y += instead of =. Companions take turns with the tiles where rows stay in
+  // the caches and image blocks can be shared out evenly, else run before and after the pass.
   virtual void forward(const float* x, const ConvWeights&, float* y, int blocks, bool add, ThreadTeam&,
                        const ConvSums* = nullptr, const ConvCompanions& = {}) const = 0;
   virtual int64_t sum_rows(int blocks) const = 0;
@@ -126,7 +126,7 @@ class ConvLayer {
 struct ConvOptions {
   std::string choice;    // replay this choice; empty: choose
   bool measure = false;  // choose by a short measured search instead of by the model
-  int max_blocks = 1;    // image blocks of the largest batch
+  int max_blocks = 1;    // blocks of the largest batch
   std::string isa;       // force "avx512", "avx2" or "portable"; empty: cpu_isa() (cpu/features.h)
 };
 

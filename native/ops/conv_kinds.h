@@ -24,7 +24,7 @@ std::unique_ptr<ConvLayer> make_dense_conv(const ConvShape&, const ConvLayouts&,
 bool sparse_wgrad_goes_beside(const Layout& x, int64_t nnz);
 bool dense_wgrad_goes_beside(const ConvShape&);
 
-// Tiles for a pass, best first by the cost model of the kind. blocks: image blocks of the largest batch.
+// Tiles for a pass, best first by the cost model of the kind. blocks: of the largest batch.
 // channels: of a sparse wgrad, which walks forward's list, forward's channel block.
 enum class ConvPassKind { forward, dgrad, wgrad };
 std::vector<TileChoice> sparse_candidates(ConvPassKind, const ConvShape&, const MaskView&, const ConvLayouts&,

@@ -16,7 +16,8 @@ struct ConvSearched {
 };
 
 // Layers of equal key share a choice: their shape, the density to a quarter of a power of two, the passes
-// planned and the image blocks. Not the threads, so that a choice made once serves any number of them.
+// planned and the images, those of a part counted as such. Not the threads, so that a choice made once serves
+// any number of them.
 std::string conv_search_key(const ConvShape&, const MaskView&, const ConvLayouts&, int max_blocks);
 
 class ConvSearch {

@@ -7,9 +7,9 @@ namespace rp {
 namespace cpu {
 namespace {
 
-constexpr int64_t kLongRow = 512 << 10;      // bytes of a convolution's input and output: longer ones are cut
-constexpr int64_t kLargestPart = 768 << 10;  // and a part has no more
-constexpr int kMostRows = 4;                 // of a part
+// Bytes of a convolution's input and output: longer rows are cut, and a part has no more.
+constexpr int64_t kLongRow = 512 << 10, kLargestPart = 1536 << 10;
+constexpr int kMostRows = 4, kFewestRows = 2;  // of a part
 
 // Groups of values.
 class Groups {
@@ -46,8 +46,9 @@ Cut cut_of(const Value& map, int64_t channels) {
   const int width = short_row(map.width);
   if (column * map.width <= kLongRow || width == 0) return {};
   const int rows = map.height * map.width / width;
-  for (int height = kMostRows; height > 0; height /= 2) {
-    if (rows % height == 0 && column * width * height <= kLargestPart) return {rows / height, height, width};
+  for (int height = kMostRows; height >= kFewestRows; height /= 2) {
+    if (rows % height != 0 || rows == height || column * width * height > kLargestPart) continue;
+    return {rows / height, height, width};
   }
   return {};
 }
@@ -128,7 +129,7 @@ Layouts choose_layouts(const StepGraph& graph, const RpModel& model) {
     const Value& value = graph.values[v];
     const Cut& cut = cuts[v];
     const auto layout = [&](int border) {
-      return cut.width > 0 ? folded(value.channels, cut.parts, cut.height, cut.width)
+      return cut.width > 0 ? make_parted_layout(value.channels, cut.parts, cut.height, cut.width)
                            : make_layout(value.channels, value.height, value.width, border);
     };
     out.values.push_back(layout(border[v]));

@@ -52,7 +52,7 @@ struct ProgramPlan {
   std::vector<int64_t> choices;                            // max pools, per step: bytes, see PoolArgs.choice
   std::vector<char> beside_next;  // per step: a combine that runs beside the convolution after it
   // Per value: whether it, or its gradient, is transient: made in turns with the convolution that reads it,
-  // an image block at a time in memory of each thread, and stored nowhere.
+  // a block at a time in memory of each thread, and stored nowhere.
   std::vector<char> transient_values, transient_gradients;
   std::vector<BackwardStep> backward_steps;
   int64_t arena_floats = 0;
@@ -70,7 +70,7 @@ struct Plan {
   std::vector<char> conv_makes_x, conv_makes_dy;  // per conv: in some program its input, its dy is transient
   std::vector<ProgramPlan> program_plans;
   int threads = 1;
-  int64_t transient_floats = 0;  // of one image block of any transient tensor; each thread has room for two
+  int64_t transient_floats = 0;  // of one block of any transient tensor; each thread has room for two
   int64_t transient_begin = 0;   // where they lie in the arena
   int64_t arena_floats = 0;      // of the largest program, and of transient tensors
   int64_t sum_doubles = 0;       // scratch for batch norm's partial sums
