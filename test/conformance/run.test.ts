@@ -6,9 +6,10 @@ import { describe, expect, test } from 'vitest';
 import { type Dataset, imageSet, openLoader } from '../../src/data/index.js';
 import type { Session, Values } from '../../src/engine/session.js';
 import { GraphBuilder } from '../../src/graph/index.js';
+import { bottleneckClasses, bottleneckGraph } from '../helpers/bottleneck.js';
 import { engines, withSession } from '../helpers/engines.js';
 import { everyOpWeights } from '../helpers/every-op.js';
-import { hashUniform } from '../helpers/golden.js';
+import { hashUniform, makeMask } from '../helpers/golden.js';
 
 function smallGraph() {
   const g = new GraphBuilder('small', [3, 8, 8]);
@@ -118,4 +119,43 @@ describe.each(engines)('%s', (engine) => {
     });
     expect(result).toMatchObject({ stepsDone: 0, failure: { step: 0, layer } });
   });
+});
+
+// One weight alone is NaN, so that what it shows in is a channel of every part.
+test('NaN shows in the first layer that has it where rows are cut into parts', async () => {
+  const cut = bottleneckGraph();
+  const [channels, height, width] = cut.input;
+  const set = imageSet({
+    shape: [channels, height, width],
+    classes: bottleneckClasses,
+    pixels: Uint8Array.from(hashUniform(2, 20 * channels * height * width).map((u) => 256 * u)),
+    labels: Int32Array.from({ length: 20 }, (_, i) => i % bottleneckClasses),
+  });
+  const loader = openLoader(
+    { ...dataset, classes: bottleneckClasses, imageShape: set.shape, train: set, test: set },
+    { split: 'train', batchSize: 20, shuffle: true, seed: 3 },
+  );
+  const masks = cut.params.map(({ prunable, shape }) =>
+    prunable ? makeMask(shape, (j) => j % 7 === 0) : null,
+  );
+  const options = { graph: cut, masks, engine: 'cpu', batchSize: 20 } as const;
+  try {
+    for (const [param, layer] of [
+      ['block0.conv1.weight', 'block0.conv1'],
+      ['block0.bn2.bias', 'block0.bn2'],
+      ['block1.conv3.weight', 'block1.conv3'],
+      ['block1.bn3.weight', 'block1.bn3'],
+    ] as const) {
+      await withSession(options, everyOpWeights(cut), async (session) => {
+        const values = await session.read('value', param);
+        values[values.length - 1] = Number.NaN;
+        await session.write('value', param, values);
+        session.attach(loader);
+        const result = await session.run({ firstStep: 0, steps: 1, lr: 0.1, ...sgd });
+        expect(result, param).toMatchObject({ stepsDone: 0, failure: { step: 0, layer } });
+      });
+    }
+  } finally {
+    loader.dispose();
+  }
 });
