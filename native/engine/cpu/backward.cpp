@@ -32,7 +32,7 @@ void Session::backward(bool accumulate) {
         combine_backward(step, backward, accumulate);
         break;
       default:
-        if (backward.write[0] != GradientWrite::none)
+        if (backward.write[0] != GradientWrite::none && program_->pooled_by[step.input()] < 0)
           pool_backward(step, backward, i, gradient_of(step.output), gradient_of(step.input()));
     }
   }
@@ -98,7 +98,7 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
                 const RowTurn& turn) { combine_.forward(made_at(making, made_x[turn.member]), begin, end); },
             &x_time);
   RowWork before(writing.dx_layout, 1, write);
-  before.reads(writing.g, writing.g_layout);
+  if (writing.pooled.choice == nullptr) before.reads(writing.g, writing.g_layout);
   before.reads(writing.term.x, writing.term.layout);
   RowWork after(summing.dz_layout, summing.rows_per_chunk, sum);
   if (summing.mask == ReluMask::output) after.reads(summing.z, summing.z_layout);
@@ -174,6 +174,14 @@ void Session::combine_sums(const Step& step, bool accumulate) {
   combine_factors(step, accumulate);
 }
 
+PooledGradient Session::pooled_gradient(int v) const {
+  const int pool = program_->pooled_by[v];
+  if (pool < 0) return {};
+  const int output = plan_.graph.steps[pool].output;
+  return {gradient_of(output), plan_.gradients[output],
+          reinterpret_cast<const uint8_t*>(arena_.data() + program_->choices[pool])};
+}
+
 // Of the first pass, which leaves g in place of dz (ReluMask), and sums over it; dz is null where neither is
 // needed.
 CombineBackwardArgs Session::sums_args(const Step& step) {
@@ -189,6 +197,7 @@ CombineBackwardArgs Session::sums_args(const Step& step) {
   args.z = value(step.output);
   args.z_layout = plan_.values[step.output];
   args.dz = gradient_of(step.output);
+  args.pooled = pooled_gradient(step.output);
   args.dz_layout = plan_.gradients[step.output];
   args.n = n_;
   args.rows_per_chunk = chunk_rows(args.dz_layout);
@@ -254,6 +263,7 @@ BatchNormApplyArgs Session::write_args(const Step& step, const BackwardStep& bac
   const BatchNormState& state = batch_norms_[term.batch_norm];
   BatchNormApplyArgs args;
   args.g = gradient_of(step.output);
+  args.pooled = pooled_gradient(step.output);
   args.g_layout = plan_.gradients[step.output];
   args.term = term_of(term);
   args.relu_mask = relu_mask(step) == ReluMask::term;

@@ -49,12 +49,21 @@ void Session::forward(bool update_running_stats) {
   for (size_t i = 0; i < plan_.graph.steps.size(); i++) {
     const Step& step = plan_.graph.steps[i];
     if (program_->beside_next[i]) {
-      conv_forward(plan_.graph.steps[++i], &step, combine_args(step, update_running_stats));
+      i++;
+      forward_with(step, static_cast<int>(i), update_running_stats);
       continue;
     }
     forward_step(step, static_cast<int>(i), update_running_stats);
     if (tangent && program_->needs_gradient[step.output]) tangent_forward_step(step, static_cast<int>(i));
   }
+}
+
+// Step `index`, and what makes its input.
+void Session::forward_with(const Step& maker, int index, bool update_running_stats) {
+  const Step& step = plan_.graph.steps[index];
+  const CombineArgs making = combine_args(maker, update_running_stats);
+  if (step.kind == StepKind::conv) return conv_forward(step, &maker, making);
+  pool_forward(step, index, &making.terms[0]);
 }
 
 std::string Session::first_non_finite_step() {
@@ -66,17 +75,21 @@ std::string Session::first_non_finite_step() {
     const Step& step = plan_.graph.steps[i];
     const int output = step.output;
     if (program_->transient_values[output]) {
-      if (!transient_is_finite(step)) return step.name;
+      const bool pooled = plan_.graph.steps[i + 1].kind != StepKind::conv;
+      if (!pooled && !transient_is_finite(step)) return step.name;
       continue;
     }
     const Step* maker = i > 0 ? &plan_.graph.steps[i - 1] : nullptr;
-    if (maker && program_->transient_values[maker->output]) {
-      conv_forward(step, maker, combine_args(*maker, false));
+    if (maker && !program_->transient_values[maker->output]) maker = nullptr;
+    if (maker) {
+      forward_with(*maker, static_cast<int>(i), false);
     } else {
       forward_step(step, static_cast<int>(i), false);
     }
+    // A pool hands on what is not finite.
+    const bool pools = maker && step.kind != StepKind::conv;
     for (int b = 0; b < blocks(plan_.values[output]); b++) {
-      if (!is_finite(plan_.values[output], value(output), b, n_)) return step.name;
+      if (!is_finite(plan_.values[output], value(output), b, n_)) return pools ? maker->name : step.name;
     }
   }
   return "";
@@ -292,12 +305,13 @@ void Session::running_statistics(const BatchNormSpec& spec, BatchNormState& stat
 
 // ---- pools
 
-void Session::pool_forward(const Step& step, int index) {
+void Session::pool_forward(const Step& step, int index, const CombineTerm* term) {
   OpTimer timer(profile_, OpKind::pool_forward, step.name);
   PoolArgs args;
   args.window = step.window;
-  args.in = value(step.input());
-  args.in_layout = plan_.values[step.input()];
+  args.in = term ? term->x : value(step.input());
+  args.in_layout = term ? term->layout : plan_.values[step.input()];
+  args.term = term;
   args.out = value(step.output);
   args.out_layout = plan_.values[step.output];
   args.n = n_;

@@ -33,9 +33,15 @@ class ProgramPlanner {
     out_.beside_next.assign(steps_, 0);
     out_.transient_values.assign(values, 0);
     out_.transient_gradients.assign(values, 0);
+    out_.pooled_by.assign(values, -1);
     value_buffer_.assign(values, -1);
     gradient_buffer_.assign(values, -1);
     choice_buffer_.assign(steps_, -1);
+    readers_.assign(values, 0);
+    readers_[graph_.logits]++;
+    for (const Step& step : graph_.steps) {
+      for (int t = 0; t < step.term_count; t++) readers_[step.terms[t].value]++;
+    }
   }
 
   ProgramPlan run() {
@@ -83,9 +89,22 @@ class ProgramPlanner {
     Buffer& buffer = buffers_[value_buffer_[value]];
     buffer.death = std::max(buffer.death, time);
   }
+  void use_choice(int pool, int time) {
+    Buffer& buffer = buffers_[choice_buffer_[pool]];
+    buffer.death = std::max(buffer.death, time);
+  }
   void use_gradient(int value, int time) {
     Buffer& buffer = buffers_[gradient_buffer_[value]];
     buffer.death = std::max(buffer.death, time);
+  }
+
+  // Whether combine step i, a batch norm with ReLU, runs within the max pool after it, which alone reads it.
+  bool pooled_next(int i) const {
+    const Step& step = graph_.steps[i];
+    return i + 1 < steps_ && graph_.steps[i + 1].kind == StepKind::max_pool &&
+           graph_.steps[i + 1].input() == step.output && readers_[step.output] == 1 && step.relu &&
+           step.term_count == 1 && step.terms[0].batch_norm >= 0 &&
+           same_rows(plan_.values[step.terms[0].value], plan_.values[step.output]);
   }
 
   void plan_forward() {
@@ -93,9 +112,10 @@ class ProgramPlanner {
     for (int i = 0; i < steps_; i++) {
       const Step& step = graph_.steps[i];
       // A tangent runs step by step.
+      const bool convolved = i + 1 < steps_ && graph_.steps[i + 1].kind == StepKind::conv &&
+                             graph_.steps[i + 1].input() == step.output;
       const bool beside = out_.program != RP_PROGRAM_TANGENT && step.kind == StepKind::combine &&
-                          i + 1 < steps_ && graph_.steps[i + 1].kind == StepKind::conv &&
-                          graph_.steps[i + 1].input() == step.output;
+                          (convolved || pooled_next(i));
       out_.beside_next[i] = beside;
       for (int t = 0; t < step.term_count; t++)
         use_value(step.terms[t].value, forward_time(beside ? i + 1 : i));
@@ -225,7 +245,28 @@ class ProgramPlanner {
       }
     }
     if (out_.program == RP_PROGRAM_INPUT_GRADIENT && gradient_buffer_[0] >= 0) use_gradient(0, export_time());
-    if (out_.program != RP_PROGRAM_TANGENT) plan_beside();
+    if (out_.program == RP_PROGRAM_TANGENT) return;
+    plan_beside();
+    for (int i = 0; i + 1 < steps_; i++) {
+      if (pooled_next(i) && gradient_stays_pooled(graph_.steps[i + 1].window)) plan_pooled(i);
+    }
+  }
+
+  // Of combine step i and the max pool after it. What the pool's gradient is taken from lives as long as that
+  // would.
+  void plan_pooled(int i) {
+    const Step &step = graph_.steps[i], &pool = graph_.steps[i + 1];
+    BackwardStep& backward = out_.backward_steps[i];
+    const int z = step.terms[0].value, x = step.output;
+    if (!backward.reached || backward.write[0] == GradientWrite::none ||
+        !same_rows(plan_.gradients[z], plan_.gradients[x]) || !same_rows(plan_.values[z], plan_.gradients[x]))
+      return;
+    out_.pooled_by[x] = i + 1;
+    Buffer& buffer = buffers_[gradient_buffer_[x]];
+    const int last = backward.write_beside ? backward_time(i - 1) : backward_time(i);
+    use_gradient(pool.output, last);
+    use_choice(i + 1, last);
+    if (backward.write[0] != GradientWrite::alias || out_.transient_gradients[z]) buffer.floats = 0;
   }
 
   // Combine steps that make the dy or read the dx of the convolution next to them in turn.
@@ -276,7 +317,7 @@ class ProgramPlanner {
       if (!out_.backward_steps[i].reached) continue;
       const int time = backward_time(i);
       if (step.kind == StepKind::conv && out_.weight_gradients()) use_value(step.input(), time);
-      if (choice_buffer_[i] >= 0) buffers_[choice_buffer_[i]].death = time;
+      if (choice_buffer_[i] >= 0) use_choice(i, time);
       if (step.kind != StepKind::combine) continue;
       for (int t = 0; t < step.term_count; t++) {
         if (step.terms[t].batch_norm >= 0) use_value(step.terms[t].value, time);
@@ -286,18 +327,19 @@ class ProgramPlanner {
     }
   }
 
-  // Of batch norms that one convolution alone reads, which backward can make once more.
+  // Of batch norms that one convolution alone reads, which backward can make once more; or one max pool,
+  // whose backward does not.
   void find_transient_values() {
-    std::vector<int> readers(graph_.values.size(), 0);
-    readers[graph_.logits]++;
-    for (const Step& step : graph_.steps) {
-      for (int t = 0; t < step.term_count; t++) readers[step.terms[t].value]++;
-    }
     for (int i = 0; i < steps_; i++) {
       const Step& step = graph_.steps[i];
       if (!out_.beside_next[i] || step.term_count > 1 || step.terms[0].batch_norm < 0 ||
-          readers[step.output] > 1)
+          readers_[step.output] > 1)
         continue;
+      if (graph_.steps[i + 1].kind == StepKind::max_pool) {
+        out_.transient_values[step.output] = 1;
+        buffers_[value_buffer_[step.output]].floats = 0;
+        continue;
+      }
       const Step& conv = graph_.steps[i + 1];
       BackwardStep& backward = out_.backward_steps[i + 1];
       const bool read_again = out_.weight_gradients() && backward.reached;
@@ -351,6 +393,7 @@ class ProgramPlanner {
   std::vector<Buffer> buffers_;
   std::vector<int> value_buffer_, gradient_buffer_;  // per value
   std::vector<int> choice_buffer_;                   // per step
+  std::vector<int> readers_;                         // per value
   std::vector<char> leads_to_loss_;                  // per value
   std::map<int, uint64_t> left_phases_;              // per gradient that is written in part
 };

@@ -90,12 +90,14 @@ class Session final : public StepEngine {
   // Name of the first step whose output is not finite; empty: none. Repeats the last forward.
   std::string first_non_finite_step();
   bool transient_is_finite(const Step&);
+  void forward_with(const Step& maker, int index, bool update_running_stats);
   void forward_step(const Step&, int index, bool update_running_stats);
   // maker: the combine step that makes its input is to run beside it, with these arguments; null: it has run.
   void conv_forward(const Step&, const Step* maker = nullptr, const CombineArgs& making = {});
   CombineArgs combine_args(const Step&, bool update_running_stats);
   CombineArgs known_combine_args(const Step&) const;
-  void pool_forward(const Step&, int index);
+  // term: what is pooled is the ReLU of this batch norm; null: the step's input.
+  void pool_forward(const Step&, int index, const CombineTerm* term = nullptr);
   void add_bias(const ConvSpec&, const Layout&, float* y, const float* bias);
   void batch_statistics(const BatchNormSpec&, BatchNormState&, int input, bool update_running_stats);
   void running_statistics(const BatchNormSpec&, BatchNormState&);
@@ -127,6 +129,7 @@ class Session final : public StepEngine {
   void conv_dgrad(const Step&, const BackwardStep&, bool accumulate);
   void bias_gradient(const ConvSpec&, int output, const float* dy, float* out, bool accumulate);
   void combine_backward(const Step&, const BackwardStep&, bool accumulate);
+  PooledGradient pooled_gradient(int v) const;
   CombineBackwardArgs sums_args(const Step&);
   void combine_sums(const Step&, bool accumulate);
   void combine_factors(const Step&, bool accumulate);

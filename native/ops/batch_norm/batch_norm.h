@@ -8,6 +8,7 @@
 #include "core/layout.h"
 #include "cpu/features.h"
 #include "ops/combine/combine.h"
+#include "ops/pool/pooled_gradient.h"
 
 namespace rp {
 
@@ -23,6 +24,7 @@ struct StatisticsArgs {
 
 struct BatchNormApplyArgs {
   const float* g = nullptr;  // dL/dz
+  PooledGradient pooled;     // instead of g, with relu_mask
   Layout g_layout;
   CombineTerm term;        // x, mean; scale and shift where the mask is recomputed
   bool relu_mask = false;  // g counts only where the term is > 0

@@ -2,6 +2,7 @@
 #include "ops/activation/rows.h"
 #include "ops/batch_norm/batch_norm.h"
 #include "ops/combine/combine_vec.h"
+#include "ops/pool/pool_vec.h"
 
 namespace rp {
 namespace RP_ISA {
@@ -70,7 +71,7 @@ void statistics(const StatisticsArgs& args, int64_t chunk_begin, int64_t chunk_e
 
 // ---- apply
 
-template <bool relu_mask, bool add>
+template <bool relu_mask, bool add, bool pooled = false>
 void apply_rows(const BatchNormApplyArgs& args, int64_t row_begin, int64_t row_end) {
   const Layout& l = args.dx_layout;
   const int64_t width = narrower(narrower(l.width, args.g_layout.width), args.term.layout.width);
@@ -80,19 +81,21 @@ void apply_rows(const BatchNormApplyArgs& args, int64_t row_begin, int64_t row_e
     float* dx_row = args.dx + row_offset(l, b, h);
     for (int64_t piece = row * pieces; piece < (row + 1) * pieces; piece++) {
       float* dx_piece = args.dx + piece_offset(l, piece, width);
-      const float* g_piece = args.g + piece_offset(args.g_layout, piece, width);
+      const float* g_piece = pooled ? nullptr : args.g + piece_offset(args.g_layout, piece, width);
       const float* x_piece = args.term.x + piece_offset(args.term.layout, piece, width);
       for (int64_t c = 0; c < l.channels; c++) {
         const Vec k1 = broadcast(args.k1[c]), k2 = broadcast(args.k2[c]), k3 = broadcast(args.k3[c]);
         const Vec mean = broadcast(args.term.mean[c]);
         AffineVecs a{};
         if (relu_mask) a = affine_of(args.term, c);
-        const float* g = g_piece + c * args.g_layout.channel_stride;
+        const float* g = pooled ? nullptr : g_piece + c * args.g_layout.channel_stride;
+        PooledRow pool{};
+        if (pooled) pool = pooled_row(args.pooled, b, h, c);
         const float* x = x_piece + c * args.term.layout.channel_stride;
         float* dx = dx_piece + c * l.channel_stride;
         for (int64_t i = 0; i < floats; i += kLanes) {
           const Vec v = load(x + i);
-          Vec gradient = load(g + i);
+          Vec gradient = pooled ? gradient_at(pool, i / kImagesPerBlock, i % kImagesPerBlock) : load(g + i);
           if (relu_mask) gradient = select(greater(affine(v, a), zero()), gradient, zero());
           Vec d = fmadd(k1, gradient, fmadd(k2, v - mean, k3));
           if (add) d = load(dx + i) + d;
@@ -108,6 +111,10 @@ void apply_rows(const BatchNormApplyArgs& args, int64_t row_begin, int64_t row_e
 }
 
 void apply(const BatchNormApplyArgs& args, int64_t row_begin, int64_t row_end) {
+  if (args.pooled.choice) {
+    if (args.add) return apply_rows<true, true, true>(args, row_begin, row_end);
+    return apply_rows<true, false, true>(args, row_begin, row_end);
+  }
   if (args.relu_mask) {
     if (args.add) return apply_rows<true, true>(args, row_begin, row_end);
     return apply_rows<true, false>(args, row_begin, row_end);

@@ -9,6 +9,7 @@
 
 #include "core/layout.h"
 #include "cpu/features.h"
+#include "ops/pool/pooled_gradient.h"
 
 namespace rp {
 
@@ -46,6 +47,7 @@ struct CombineBackwardArgs {
   const float* z = nullptr;  // with ReluMask::output
   Layout z_layout;
   float* dz = nullptr;
+  PooledGradient pooled;  // instead of dz, with ReluMask::term
   Layout dz_layout;
   int n = 0;
   int rows_per_chunk = 1;  // chunk_rows(): rows of one block whose sums are kept in float

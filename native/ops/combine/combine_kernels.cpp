@@ -2,6 +2,7 @@
 #include "ops/activation/rows.h"
 #include "ops/combine/combine.h"
 #include "ops/combine/combine_vec.h"
+#include "ops/pool/pool_vec.h"
 
 namespace rp {
 namespace RP_ISA {
@@ -79,19 +80,22 @@ struct alignas(64) Accumulators {
 };
 
 // A piece of a row (rows.h).
-template <ReluMask mask, int terms>
+template <ReluMask mask, int terms, bool pooled>
 RP_INLINE void backward_piece(const CombineBackwardArgs& args, int64_t index, int64_t width, int64_t c_begin,
                               int64_t c_end, Accumulators& acc) {
   const CombineTerm& t0 = args.terms[0];
   const CombineTerm& t1 = args.terms[1];
   const auto from = [&](const float* x, const Layout& l) { return x + piece_offset(l, index, width); };
-  float* const dz_piece = args.dz + piece_offset(args.dz_layout, index, width);
+  float* const dz_piece = pooled ? nullptr : args.dz + piece_offset(args.dz_layout, index, width);
   const float* const z_piece = mask == ReluMask::output ? from(args.z, args.z_layout) : nullptr;
   const float* const piece0 = terms > 0 ? from(t0.x, t0.layout) : nullptr;
   const float* const piece1 = terms > 1 ? from(t1.x, t1.layout) : nullptr;
   const int64_t floats = kImagesPerBlock * width;
   for (int64_t c = c_begin; c < c_end; c++) {
-    float* dz = dz_piece + c * args.dz_layout.channel_stride;
+    float* dz = pooled ? nullptr : dz_piece + c * args.dz_layout.channel_stride;
+    const int64_t height = args.dz_layout.height;
+    PooledRow pool{};
+    if (pooled) pool = pooled_row(args.pooled, index / height, index % height, c);
     const float* z = z_piece ? z_piece + c * args.z_layout.channel_stride : nullptr;
     const float* x0 = terms > 0 ? piece0 + c * t0.layout.channel_stride : nullptr;
     const float* x1 = terms > 1 ? piece1 + c * t1.layout.channel_stride : nullptr;
@@ -106,7 +110,7 @@ RP_INLINE void backward_piece(const CombineBackwardArgs& args, int64_t index, in
       if (terms > 0) s0 = load(sums[1] + part * kLanes);
       if (terms > 1) s1 = load(sums[2] + part * kLanes);
       for (int64_t i = part * kLanes; i < floats; i += kImagesPerBlock) {
-        Vec g = load(dz + i);
+        Vec g = pooled ? gradient_at(pool, i / kImagesPerBlock, part * kLanes) : load(dz + i);
         const Vec v0 = terms > 0 ? load(x0 + i) : zero();
         if (mask == ReluMask::output) {
           g = select(greater(load(z + i), zero()), g, zero());
@@ -124,7 +128,7 @@ RP_INLINE void backward_piece(const CombineBackwardArgs& args, int64_t index, in
   }
 }
 
-template <ReluMask mask, int terms>
+template <ReluMask mask, int terms, bool pooled = false>
 void backward_chunks(const CombineBackwardArgs& args, int64_t chunk_begin, int64_t chunk_end) {
   const Layout& l = args.dz_layout;
   const int64_t per_block = (l.height + args.rows_per_chunk - 1) / args.rows_per_chunk;
@@ -141,7 +145,7 @@ void backward_chunks(const CombineBackwardArgs& args, int64_t chunk_begin, int64
       const int64_t c_end = c_begin + kChunkChannels < l.channels ? c_begin + kChunkChannels : l.channels;
       clear(&acc.sum[0][0][0], (c_end - c_begin) * 3 * kImagesPerBlock);
       for (int64_t i = (b * l.height + h_begin) * pieces; i < (b * l.height + h_end) * pieces; i++)
-        backward_piece<mask, terms>(args, i, width, c_begin, c_end, acc);
+        backward_piece<mask, terms, pooled>(args, i, width, c_begin, c_end, acc);
       if (!args.sums) continue;
       double* out = args.sums + chunk * (1 + terms) * l.channels;
       for (int64_t c = c_begin; c < c_end; c++) {
@@ -167,6 +171,7 @@ void backward_chunks(const CombineBackwardArgs& args, int64_t chunk_begin, int64
 }
 
 void backward(const CombineBackwardArgs& args, int64_t chunk_begin, int64_t chunk_end) {
+  if (args.pooled.choice) return backward_chunks<ReluMask::term, 1, true>(args, chunk_begin, chunk_end);
   if (args.mask == ReluMask::term) return backward_chunks<ReluMask::term, 1>(args, chunk_begin, chunk_end);
   if (args.mask == ReluMask::output) {
     if (args.term_count == 0) return backward_chunks<ReluMask::output, 0>(args, chunk_begin, chunk_end);

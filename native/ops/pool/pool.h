@@ -8,12 +8,10 @@
 
 #include "core/layout.h"
 #include "cpu/features.h"
+#include "ops/combine/combine.h"
+#include "ops/pool/pool_window.h"
 
 namespace rp {
-
-struct PoolWindow {
-  int height = 1, width = 1, stride = 1, padding = 0;
-};
 
 // Largest window whose choices fit the uint8 they are stored in.
 constexpr int kMaxPoolPositions = 256;
@@ -22,6 +20,8 @@ struct PoolArgs {
   PoolWindow window;
   const float* in = nullptr;  // forward: x; backward: dy
   Layout in_layout;
+  // max_forward: not null: x is the ReLU of this batch norm of `in`, and stored nowhere.
+  const CombineTerm* term = nullptr;
   float* out = nullptr;  // forward: y; backward: dx
   Layout out_layout;
   uint8_t* choice = nullptr;  // max: (block, P, C, Q, 16), position within the window; null: not wanted

@@ -1,6 +1,8 @@
 // Vector kernels of pool (pool.h); compiled once per instruction set.
 #include "ops/activation/rows.h"
+#include "ops/combine/combine_vec.h"
 #include "ops/pool/pool.h"
+#include "ops/pool/pool_vec.h"
 
 namespace rp {
 namespace RP_ISA {
@@ -31,16 +33,12 @@ RP_INLINE void finish_row(const PoolArgs& args, int64_t b, int64_t h) {
   clear_padding_images(args.out, args.out_layout, b, h, args.n);
 }
 
-RP_INLINE uint8_t* choice_at(const PoolArgs& args, const Layout& y, int64_t b, int64_t p, int64_t c,
-                             int64_t q) {
-  return args.choice + (((b * y.height + p) * y.channels + c) * y.width + q) * kImagesPerBlock;
-}
-
 // ---- max
 
 // The maximum over one window for kLanes images, and where it stood. NaN and infinity give NaN.
-RP_INLINE void max_window(const float* plane, const Layout& x, const PoolWindow& window, int64_t p, int64_t q,
-                          Vec& best, Vec& chosen) {
+template <bool normalises>
+RP_INLINE void max_window(const float* plane, const Layout& x, const AffineVecs& a, const PoolWindow& window,
+                          int64_t p, int64_t q, Vec& best, Vec& chosen) {
   const Range rows = covered(p, window.height, window.stride, window.padding, x.height);
   const Range columns = covered(q, window.width, window.stride, window.padding, x.width);
   const int64_t top = p * window.stride - window.padding, left = q * window.stride - window.padding;
@@ -50,7 +48,8 @@ RP_INLINE void max_window(const float* plane, const Layout& x, const PoolWindow&
   for (int64_t h = rows.begin; h < rows.end; h++) {
     const float* row = plane + h * x.row_stride;
     for (int64_t w = columns.begin; w < columns.end; w++) {
-      const Vec v = load(row + w * kImagesPerBlock);
+      Vec v = load(row + w * kImagesPerBlock);
+      if (normalises) v = max(zero(), affine(v, a));
       const Mask better = greater(v, best);
       best = select(better, v, best);
       chosen = select(better, broadcast(static_cast<float>((h - top) * window.width + (w - left))), chosen);
@@ -60,7 +59,8 @@ RP_INLINE void max_window(const float* plane, const Layout& x, const PoolWindow&
   best = best + poison;
 }
 
-void max_forward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
+template <bool normalises>
+void max_forward_rows(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
   const Layout& x = args.in_layout;
   const Layout& y = args.out_layout;
   for (int64_t row = row_begin; row < row_end; row++) {
@@ -68,13 +68,15 @@ void max_forward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
     float* out_row = args.out + row_offset(y, b, p);
     for (int64_t c = 0; c < y.channels; c++) {
       const float* plane = args.in + b * x.block_stride + c * x.channel_stride;
+      AffineVecs a{};
+      if (normalises) a = affine_of(*args.term, c);
       float* out = out_row + c * y.channel_stride;
       for (int64_t q = 0; q < y.width; q++, out += kImagesPerBlock) {
         for (int lane = 0; lane < kImagesPerBlock; lane += kLanes) {
           Vec best, chosen;
-          max_window(plane + lane, x, args.window, p, q, best, chosen);
+          max_window<normalises>(plane + lane, x, a, args.window, p, q, best, chosen);
           store(out + lane, best);
-          if (args.choice) store_bytes(choice_at(args, y, b, p, c, q) + lane, chosen);
+          if (args.choice) store_bytes(args.choice + choice_offset(y, b, p, c, q) + lane, chosen);
         }
       }
       clear_columns(out_row, y, c);
@@ -83,11 +85,9 @@ void max_forward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
   }
 }
 
-// dy where the choice was `here`, for kLanes images.
-RP_INLINE Vec chosen_gradient(const float* dy, const uint8_t* choice, float here) {
-  const Vec c = load_bytes(choice), nothing = zero();
-  const Vec above = select(greater(c, broadcast(here - 0.5f)), load(dy), nothing);
-  return select(greater(broadcast(here + 0.5f), c), above, nothing);
+void max_forward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
+  if (args.term) return max_forward_rows<true>(args, row_begin, row_end);
+  max_forward_rows<false>(args, row_begin, row_end);
 }
 
 void max_backward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
@@ -108,7 +108,7 @@ void max_backward(const PoolArgs& args, int64_t row_begin, int64_t row_end) {
           for (int64_t q = qs.begin; q < qs.end; q++) {
             const int64_t here = (h + window.padding - p * window.stride) * window.width +
                                  (w + window.padding - q * window.stride);
-            const uint8_t* choice = choice_at(args, y, b, p, c, q);
+            const uint8_t* choice = args.choice + choice_offset(y, b, p, c, q);
             const float* dy = args.in + row_offset(y, b, p) + c * y.channel_stride + q * kImagesPerBlock;
             for (int v = 0; v < kBlockVecs; v++) {
               sum[v] =

@@ -1,0 +1,9 @@
+#pragma once
+
+namespace rp {
+
+struct PoolWindow {
+  int height = 1, width = 1, stride = 1, padding = 0;
+};
+
+}  // namespace rp
