@@ -121,10 +121,38 @@ describe.each(engines)('%s', (engine) => {
   });
 });
 
-// One weight alone is NaN, so that what it shows in is a channel of every part.
-test('NaN shows in the first layer that has it where rows are cut into parts', async () => {
-  const cut = bottleneckGraph();
-  const [channels, height, width] = cut.input;
+function pooledGraph() {
+  const g = new GraphBuilder('pooled', [3, 10, 10]);
+  const x = g.maxPool(g.convBnRelu(g.input, { out: 8, kernel: 3 }), { kernel: 2, stride: 2 });
+  const y = g.maxPool(g.convBnRelu(x, { out: 8, kernel: 3 }), { kernel: 3, stride: 2, padding: 1 });
+  return g.build(g.linear(g.globalAvgPool(y), { out: bottleneckClasses, name: 'fc' }));
+}
+
+// Where the cpu engine stores values in parts or not at all. One weight alone is NaN, so that what it shows in is one
+// channel of them.
+test.each([
+  [
+    'rows are cut into parts',
+    bottleneckGraph(),
+    [
+      ['block0.conv1.weight', 'block0.conv1'],
+      ['block0.bn2.bias', 'block0.bn2'],
+      ['block1.conv3.weight', 'block1.conv3'],
+      ['block1.bn3.weight', 'block1.bn3'],
+    ],
+  ],
+  [
+    'max pools make what they read',
+    pooledGraph(),
+    [
+      ['conv1.weight', 'conv1'],
+      ['bn1.weight', 'bn1'],
+      ['conv2.weight', 'conv2'],
+      ['bn2.bias', 'bn2'],
+    ],
+  ],
+] as const)('NaN shows in the first layer that has it where %s', async (_, graph, layers) => {
+  const [channels, height, width] = graph.input;
   const set = imageSet({
     shape: [channels, height, width],
     classes: bottleneckClasses,
@@ -135,18 +163,13 @@ test('NaN shows in the first layer that has it where rows are cut into parts', a
     { ...dataset, classes: bottleneckClasses, imageShape: set.shape, train: set, test: set },
     { split: 'train', batchSize: 20, shuffle: true, seed: 3 },
   );
-  const masks = cut.params.map(({ prunable, shape }) =>
+  const masks = graph.params.map(({ prunable, shape }) =>
     prunable ? makeMask(shape, (j) => j % 7 === 0) : null,
   );
-  const options = { graph: cut, masks, engine: 'cpu', batchSize: 20 } as const;
+  const options = { graph, masks, engine: 'cpu', batchSize: 20 } as const;
   try {
-    for (const [param, layer] of [
-      ['block0.conv1.weight', 'block0.conv1'],
-      ['block0.bn2.bias', 'block0.bn2'],
-      ['block1.conv3.weight', 'block1.conv3'],
-      ['block1.bn3.weight', 'block1.bn3'],
-    ] as const) {
-      await withSession(options, everyOpWeights(cut), async (session) => {
+    for (const [param, layer] of layers) {
+      await withSession(options, everyOpWeights(graph), async (session) => {
         const values = await session.read('value', param);
         values[values.length - 1] = Number.NaN;
         await session.write('value', param, values);

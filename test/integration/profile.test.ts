@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { profileKinds } from '../../src/bench/profile.js';
 import type { ProfileEvent, Session } from '../../src/engine/session.js';
-import { prunableLayers } from '../../src/graph/index.js';
+import { GraphBuilder, prunableLayers } from '../../src/graph/index.js';
 import { withSession } from '../helpers/engines.js';
 import { everyOpGraph, everyOpMasks, everyOpWeights } from '../helpers/every-op.js';
 import { hashValues } from '../helpers/golden.js';
@@ -60,6 +60,29 @@ describe('a profile', () => {
     }
     expect(new Set(events.map(({ step }) => step))).toEqual(new Set([0, 1, 2]));
     for (const { kind } of events) expect(Object.keys(profileKinds)).toContain(kind);
+  });
+
+  it('has none for what max pools make of batch norms and ReLU, nor for gradients of windows side by side', async () => {
+    const g = new GraphBuilder('pooled', [3, 9, 9]);
+    const x = g.maxPool(g.convBnRelu(g.input, { out: 6, kernel: 3 }), {
+      kernel: 2,
+      stride: 2,
+      name: 'apart',
+    });
+    const y = g.maxPool(g.convBnRelu(x, { out: 6, kernel: 3 }), {
+      kernel: 3,
+      stride: 2,
+      name: 'overlapping',
+    });
+    const pooled = g.build(g.linear(g.globalAvgPool(y), { out: 5, name: 'fc' }));
+    const options = { graph: pooled, engine: 'cpu', batchSize: 20 } as const;
+    const { events } = await withSession(options, everyOpWeights(pooled), (session) => profiled(session, 1));
+    const of = (kind: string) => events.filter((event) => event.kind === kind).map(({ layer }) => layer);
+    expect(of('combine_forward')).toEqual([]);
+    expect(of('pool_forward').slice(0, 2)).toEqual(['apart', 'overlapping']);
+    expect(of('pool_backward')).toContain('overlapping');
+    expect(of('pool_backward')).not.toContain('apart');
+    expect(of('batch_norm_dgrad')).toHaveLength(2);
   });
 
   it('is in order, without overlap, and adds up to no more than the time that passed', async () => {
