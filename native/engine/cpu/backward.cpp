@@ -98,6 +98,7 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
                 const RowTurn& turn) { combine_.forward(made_at(making, made_x[turn.member]), begin, end); },
             &x_time);
   RowWork before(writing.dx_layout, 1, write);
+  // A pooled gradient has other positions.
   if (writing.pooled.choice == nullptr) before.reads(writing.g, writing.g_layout);
   before.reads(writing.term.x, writing.term.layout);
   RowWork after(summing.dz_layout, summing.rows_per_chunk, sum);

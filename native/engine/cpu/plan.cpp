@@ -111,9 +111,9 @@ class ProgramPlanner {
     value_buffer_[0] = new_buffer(plan_.values[0].floats(plan_.max_batch), 0);
     for (int i = 0; i < steps_; i++) {
       const Step& step = graph_.steps[i];
-      // A tangent runs step by step.
       const bool convolved = i + 1 < steps_ && graph_.steps[i + 1].kind == StepKind::conv &&
                              graph_.steps[i + 1].input() == step.output;
+      // A tangent runs step by step.
       const bool beside = out_.program != RP_PROGRAM_TANGENT && step.kind == StepKind::combine &&
                           (convolved || pooled_next(i));
       out_.beside_next[i] = beside;
@@ -256,16 +256,15 @@ class ProgramPlanner {
   // would.
   void plan_pooled(int i) {
     const Step &step = graph_.steps[i], &pool = graph_.steps[i + 1];
-    BackwardStep& backward = out_.backward_steps[i];
+    const BackwardStep& backward = out_.backward_steps[i];
     const int z = step.terms[0].value, x = step.output;
     if (!backward.reached || backward.write[0] == GradientWrite::none ||
         !same_rows(plan_.gradients[z], plan_.gradients[x]) || !same_rows(plan_.values[z], plan_.gradients[x]))
       return;
     out_.pooled_by[x] = i + 1;
     Buffer& buffer = buffers_[gradient_buffer_[x]];
-    const int last = backward.write_beside ? backward_time(i - 1) : backward_time(i);
-    use_gradient(pool.output, last);
-    use_choice(i + 1, last);
+    use_gradient(pool.output, buffer.death);
+    use_choice(i + 1, buffer.death);
     if (backward.write[0] != GradientWrite::alias || out_.transient_gradients[z]) buffer.floats = 0;
   }
 

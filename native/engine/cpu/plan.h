@@ -50,8 +50,8 @@ struct ProgramPlan {
   std::vector<int64_t> values, gradients;
   std::vector<int64_t> value_tangents, gradient_tangents;  // tangent only
   std::vector<int64_t> choices;                            // max pools, per step: bytes, see PoolArgs.choice
-  std::vector<char>
-      beside_next;  // per step: a combine that runs beside the convolution, or in the pool, after it
+  // Per step: a combine that runs beside the convolution after it, or within the max pool.
+  std::vector<char> beside_next;
   // Per value: whether it, or its gradient, is transient, stored nowhere: made in turns with the convolution
   // that reads it, a block at a time in memory of each thread, or by the max pool that reads it.
   std::vector<char> transient_values, transient_gradients;

@@ -90,10 +90,9 @@ RP_INLINE void backward_piece(const CombineBackwardArgs& args, int64_t index, in
   const float* const z_piece = mask == ReluMask::output ? from(args.z, args.z_layout) : nullptr;
   const float* const piece0 = terms > 0 ? from(t0.x, t0.layout) : nullptr;
   const float* const piece1 = terms > 1 ? from(t1.x, t1.layout) : nullptr;
-  const int64_t floats = kImagesPerBlock * width;
+  const int64_t floats = kImagesPerBlock * width, height = args.dz_layout.height;
   for (int64_t c = c_begin; c < c_end; c++) {
     float* dz = pooled ? nullptr : dz_piece + c * args.dz_layout.channel_stride;
-    const int64_t height = args.dz_layout.height;
     PooledRow pool{};
     if (pooled) pool = pooled_row(args.pooled, index / height, index % height, c);
     const float* z = z_piece ? z_piece + c * args.z_layout.channel_stride : nullptr;

@@ -1,3 +1,4 @@
+// What pools and what reads their gradients (pooled_gradient.h) have in common.
 #pragma once
 
 namespace rp {
