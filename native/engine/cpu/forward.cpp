@@ -58,7 +58,6 @@ void Session::forward(bool update_running_stats) {
   }
 }
 
-// Step `index`, and what makes its input.
 void Session::forward_with(const Step& maker, int index, bool update_running_stats) {
   const Step& step = plan_.graph.steps[index];
   const CombineArgs making = combine_args(maker, update_running_stats);
@@ -86,7 +85,7 @@ std::string Session::first_non_finite_step() {
     } else {
       forward_step(step, static_cast<int>(i), false);
     }
-    // A pool hands on what is not finite.
+    // What is not finite in its output was so in the batch norm within it.
     const bool pools = maker && step.kind != StepKind::conv;
     for (int b = 0; b < blocks(plan_.values[output]); b++) {
       if (!is_finite(plan_.values[output], value(output), b, n_)) return pools ? maker->name : step.name;

@@ -90,6 +90,7 @@ class Session final : public StepEngine {
   // Name of the first step whose output is not finite; empty: none. Repeats the last forward.
   std::string first_non_finite_step();
   bool transient_is_finite(const Step&);
+  // Step `index`, and the combine step before it, which makes its input.
   void forward_with(const Step& maker, int index, bool update_running_stats);
   void forward_step(const Step&, int index, bool update_running_stats);
   // maker: the combine step that makes its input is to run beside it, with these arguments; null: it has run.
@@ -129,6 +130,7 @@ class Session final : public StepEngine {
   void conv_dgrad(const Step&, const BackwardStep&, bool accumulate);
   void bias_gradient(const ConvSpec&, int output, const float* dy, float* out, bool accumulate);
   void combine_backward(const Step&, const BackwardStep&, bool accumulate);
+  // Of value v; without a choice where its own gradient is stored.
   PooledGradient pooled_gradient(int v) const;
   CombineBackwardArgs sums_args(const Step&);
   void combine_sums(const Step&, bool accumulate);

@@ -9,9 +9,17 @@
 #include "core/layout.h"
 #include "cpu/features.h"
 #include "ops/combine/combine.h"
-#include "ops/pool/pool_window.h"
 
 namespace rp {
+
+struct PoolWindow {
+  int height = 1, width = 1, stride = 1, padding = 0;
+};
+
+// Whether a PooledGradient may stand for what max_backward would write.
+inline bool gradient_stays_pooled(const PoolWindow& w) {
+  return w.height == 2 && w.width == 2 && w.stride == 2 && w.padding == 0;
+}
 
 // Largest window whose choices fit the uint8 they are stored in.
 constexpr int kMaxPoolPositions = 256;

@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "core/layout.h"
-#include "ops/pool/pool_window.h"
 
 namespace rp {
 
@@ -13,10 +12,5 @@ struct PooledGradient {
   Layout dy_layout;
   const uint8_t* choice = nullptr;  // PoolArgs; null: there is no pool
 };
-
-// Of these windows.
-inline bool gradient_stays_pooled(const PoolWindow& w) {
-  return w.height == 2 && w.width == 2 && w.stride == 2 && w.padding == 0;
-}
 
 }  // namespace rp
