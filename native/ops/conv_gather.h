@@ -188,13 +188,14 @@ class GatherTurns {
     }
     const ConvPass& pass = run_->phases[phase].pass;
     if (across || tile.col + tile.width < pass.cols || tile.in_rows + 1 < tile.of_rows) return;
-    if (const RowWork* work = reads_input_.work()) {
-      const int made = static_cast<int>(makes_.done() - tile.block * makes_.work()->per_block());
-      read_input(tile.block * work->per_block() + work->within(made), tile);
-    }
+    // Before the work on the input, which would push out what has only been written (a step 2 to 4 % slower).
     if (const RowWork* work = last_phase(phase) ? reads_.work() : nullptr) {
       const int complete = (tile.row + tile.height - 1) * pass.y_step + pass.y_row + 1;
       reads_.advance(tile.block * work->per_block() + work->within(complete));
+    }
+    if (const RowWork* work = reads_input_.work()) {
+      const int made = static_cast<int>(makes_.done() - tile.block * makes_.work()->per_block());
+      read_input(tile.block * work->per_block() + work->within(made), tile);
     }
   }
 
