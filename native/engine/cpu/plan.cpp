@@ -15,6 +15,8 @@ namespace rp {
 namespace cpu {
 namespace {
 
+constexpr uint32_t kOtherBackward = RP_PROGRAM_INPUT_GRADIENT | RP_PROGRAM_TANGENT;
+
 // ---- one program
 
 class ProgramPlanner {
@@ -34,6 +36,7 @@ class ProgramPlanner {
     out_.transient_values.assign(values, 0);
     out_.transient_gradients.assign(values, 0);
     out_.pooled_by.assign(values, -1);
+    out_.in_place_of.assign(values, -1);
     value_buffer_.assign(values, -1);
     gradient_buffer_.assign(values, -1);
     choice_buffer_.assign(steps_, -1);
@@ -250,6 +253,30 @@ class ProgramPlanner {
     for (int i = 0; i + 1 < steps_; i++) {
       if (pooled_next(i) && gradient_stays_pooled(graph_.steps[i + 1].window)) plan_pooled(i);
     }
+    for (int i = 0; i < steps_; i++) plan_in_place(i);
+  }
+
+  // Of convolution step i: its dx in place of its output, which is then in the caches. Another program with a
+  // backward would want the gradient's own layout.
+  void plan_in_place(int i) {
+    const Step& step = graph_.steps[i];
+    const BackwardStep& backward = out_.backward_steps[i];
+    const int x = step.input(), y = step.output;
+    if (!backward.joint || backward.write[0] != GradientWrite::write || plan_.programs & kOtherBackward ||
+        readers_[y] != 1 || plan_.gradients[x].channels != plan_.values[y].channels ||
+        !same_rows(plan_.gradients[x], plan_.values[y]))
+      return;
+    const int gradient = gradient_buffer_[x];
+    for (const Step& other : graph_.steps) {
+      const bool keeps_border = other.kind == StepKind::conv && other.output == x;
+      const bool shares = other.output != x && gradient_buffer_[other.output] == gradient &&
+                          !out_.transient_gradients[other.output];
+      if (keeps_border || shares) return;
+    }
+    out_.in_place_of[x] = y;
+    Buffer& buffer = buffers_[value_buffer_[y]];
+    buffer.death = std::max(buffer.death, buffers_[gradient].death);
+    buffers_[gradient].floats = 0;
   }
 
   // Of combine step i and the max pool after it. What the pool's gradient is taken from lives as long as that
@@ -380,6 +407,9 @@ class ProgramPlanner {
       out_.value_tangents[v] = at(value < 0 ? -1 : twin[value], plan_.values[v].margin);
       out_.gradient_tangents[v] = at(gradient < 0 ? -1 : twin[gradient], plan_.gradients[v].margin);
     }
+    for (size_t v = 0; v < graph_.values.size(); v++) {
+      if (out_.in_place_of[v] >= 0) out_.gradients[v] = out_.values[out_.in_place_of[v]];
+    }
     for (int i = 0; i < steps_; i++) {
       if (choice_buffer_[i] >= 0) out_.choices[i] = buffers_[choice_buffer_[i]].offset;
     }
@@ -502,6 +532,11 @@ Plan make_plan(const RpModel& model, const RpSessionConfig& config) {
     }
   }
   if (plan.program_plans.empty()) fail("[cpu] expected at least one program, got none.");
+  for (const ProgramPlan& planned : plan.program_plans) {
+    for (size_t v = 0; v < planned.in_place_of.size(); v++) {
+      if (planned.in_place_of[v] >= 0) plan.gradients[v] = plan.values[planned.in_place_of[v]];
+    }
+  }
   plan.sum_doubles = sum_doubles(plan);
   place_transients(plan);
   return plan;

@@ -58,6 +58,9 @@ struct ProgramPlan {
   // Per value: the max pool that its gradient is taken from wherever it is needed
   // (ops/pool/pooled_gradient.h); -1: it is stored, or transient.
   std::vector<int> pooled_by;
+  // Per value: the convolution's output in whose place its gradient is written, row by row behind the rows
+  // that dy was made from, which nothing reads again; -1: it has memory of its own.
+  std::vector<int> in_place_of;
   std::vector<BackwardStep> backward_steps;
   int64_t arena_floats = 0;
 };
