@@ -139,6 +139,30 @@ async function expectReference(
   expectClose(got.running, expected.running, bound, [...buffers], floor);
 }
 
+async function expectSameTraining(
+  graph: Graph,
+  masks: (Mask | null)[],
+  threads: number,
+  name: string,
+): Promise<void> {
+  const batchSize = 64;
+  const { floats, labels } = batchOf(graph, 61);
+  const [alone, beside] = await Promise.all(
+    [['train', 'eval'] as const, programs].map((programs) =>
+      withSession(
+        { graph, masks, engine: 'cpu', programs, batchSize, threads },
+        weightsOf(graph),
+        async (session) => ({
+          result: await session.gradient(floats, labels, { weight: 1 }),
+          gradient: await readAll(session, 'gradient'),
+          running: await readAll(session, 'running'),
+        }),
+      ),
+    ),
+  );
+  expect(alone, name).toEqual(beside);
+}
+
 function graphOf(build: (g: GraphBuilder) => GraphNode, side = 9): Graph {
   const g = new GraphBuilder('kind', [3, side, side]);
   return g.build(g.linear(g.globalAvgPool(build(g)), { out: classes, name: 'fc' }));
@@ -161,6 +185,12 @@ const kinds: Record<string, Graph> = {
   'identity residual': graphOf((g) => {
     const x = g.convBnRelu(g.input, { out: 6, kernel: 3 });
     return g.conv(g.relu(g.add(g.convBn(x, { out: 6, kernel: 3 }), x)), { out: 4, kernel: 3 });
+  }),
+  // The last convolution's input gradient takes its output's place (programs 'train' and 'eval' alone).
+  'basic block': graphOf((g) => {
+    const x = g.convBnRelu(g.input, { out: 6, kernel: 3 });
+    const y = g.convBnRelu(x, { out: 6, kernel: 3 });
+    return g.relu(g.add(g.convBn(y, { out: 6, kernel: 3 }), x));
   }),
   'projected residual': graphOf((g) => {
     const x = g.convBnRelu(g.input, { out: 4, kernel: 3 });
@@ -209,6 +239,14 @@ describe.each(isas)('%s against the reference', (isa) => {
     const tied = kind.startsWith('overlapping max pool');
     await check(graph, tied ? 1 : 0.5, 72);
     await check(graph, tied ? 0.5 : 1, 125);
+  });
+
+  // With other programs beside it, every input gradient has memory and a layout of its own.
+  test('training alone gives the same bits as beside other programs', async () => {
+    process.env.RP_CPU_ISA = isa;
+    for (const [kind, graph] of [...Object.entries(kinds), ['bottlenecks', bottleneckGraph()] as const]) {
+      for (const threads of allThreads) await expectSameTraining(graph, masksOf(graph, 0.3), threads, kind);
+    }
   });
 
   test('is the instruction set that runs', async () => {
@@ -272,6 +310,16 @@ test('rows of sparse 1x1 convolutions are cut, and others are not', async () => 
   const pointwise = graph.params.filter(({ shape, kind }) => kind === 'conv' && shape[2] === 1);
   expect(await cutAt(0.1)).toEqual(pointwise.map(({ name }) => name));
   expect(await cutAt(1)).toEqual([]);
+});
+
+test('random graphs train alone to the same bits as beside other programs', async () => {
+  const property = fc.asyncProperty(
+    randomGraph,
+    fc.constantFrom(1, 0.5, 0.05),
+    fc.constantFrom(...allThreads),
+    (graph, density, threads) => expectSameTraining(graph, masksOf(graph, density), threads, ''),
+  );
+  await fc.assert(property, { numRuns: 40, seed: 20221 });
 });
 
 test('random graphs equal the reference', async () => {
