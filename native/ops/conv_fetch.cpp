@@ -43,22 +43,23 @@ PrefetchLines lines_of_source(const RowWork::Source& source, const Layout& of, c
                        index, count);
 }
 
-TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice)
+TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice, bool whole)
     : layout_(pass.x), to_l1_(choice.to_l1), step_(pass.x_step) {
   const std::vector<int> rows = tap_rows(pass), cols = tap_cols(pass);
   if (rows.empty()) return;
   reach_ = {*std::min_element(rows.begin(), rows.end()), *std::max_element(rows.begin(), rows.end())};
   if (choice.by_rows) return;
   const int right = *std::max_element(cols.begin(), cols.end());
-  // Lines that taps read between two positions are new as well.
-  const int row_lines = std::min<int>(step_, rows.size());
-  const int col_lines = std::min<int>(step_, cols.size());
+  // Of each position's lines, those of taps in its last rows and columns: what taps read between two positions
+  // is new as well.
+  const int first_row = whole ? reach_.first : reach_.last - std::min<int>(step_, rows.size()) + 1;
+  const int first_col = whole ? *std::min_element(cols.begin(), cols.end())
+                              : right - std::min<int>(step_, cols.size()) + 1;
   const int64_t row = choice.across_blocks ? layout_.block_stride : layout_.row_stride * step_;
-  offsets_.reserve(static_cast<size_t>(choice.height) * row_lines * choice.width * col_lines);
   for (int h = 0; h < choice.height; h++) {
-    for (int i = reach_.last - row_lines + 1; i <= reach_.last; i++) {
+    for (int i = first_row; i <= reach_.last; i++) {
       for (int w = 0; w < choice.width; w++) {
-        for (int j = right - col_lines + 1; j <= right; j++) {
+        for (int j = first_col; j <= right; j++) {
           const int64_t col = int64_t{w} * step_ + j;
           offsets_.push_back(
               static_cast<int32_t>(4 * (h * row + i * layout_.row_stride + col * kImagesPerBlock)));
@@ -66,6 +67,9 @@ TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice)
       }
     }
   }
+  std::sort(offsets_.begin(), offsets_.end());
+  offsets_.erase(std::unique(offsets_.begin(), offsets_.end()), offsets_.end());
+  offsets_.shrink_to_fit();
 }
 
 PrefetchLines TileFetch::tile(const float* tensor, const TileItem& next, int channel, int channels) const {

@@ -1,6 +1,6 @@
-// What a thread fetches beside a tile, for those that follow: the lines of the next tile, or, where
-// tiles follow each other along rows (TileChoice::by_rows), a share of the rows that the tiles of the next
-// rows add. The latter stand one after another in memory, so that the processor's own prefetchers run ahead
+// What a thread fetches beside a call of a kernel, for those that follow: the lines that the next call reads
+// (of the next tile, or of the next channel block of the same one), or, where tiles follow each other along
+// rows (TileChoice::by_rows), a share of the rows that the tiles of the next rows add. The latter stand one after another in memory, so that the processor's own prefetchers run ahead
 // of ours: several times the bandwidth of a tile's scattered runs.
 #pragma once
 #include <algorithm>
@@ -36,10 +36,12 @@ struct RowReach {
 class TileFetch {
  public:
   TileFetch() = default;
-  // Of the tensor that the pass reads.
-  TileFetch(const ConvPass&, const TileChoice&);
+  // Of the tensor that the pass reads. whole: all lines of a tile, for calls between which so much passes
+  // through the caches that what a neighbour has read is gone; else those that its neighbours before it do
+  // not read.
+  TileFetch(const ConvPass&, const TileChoice&, bool whole);
 
-  // Channels [channel, channel + channels) of what `next` reads and its neighbours before it did not.
+  // Channels [channel, channel + channels) of what is fetched for `next`.
   PrefetchLines tile(const float* tensor, const TileItem& next, int channel, int channels) const;
   // The rows that `next`, the first tile of other rows, reads. Where `now` is a tile of the same pass, before
   // it in the same image block: less what that reads.

@@ -29,7 +29,7 @@ struct GatherPhase {
   explicit GatherPhase(ConvPass p) : pass(std::move(p)) {}
   void cut(const TileChoice& choice, const HasTile& has) {
     tiling = Tiling(pass.rows, pass.cols, choice, has);
-    fetch = TileFetch(pass, choice);
+    fetch = TileFetch(pass, choice, choice.channels < pass.inputs());
   }
   int64_t bytes() const { return tiling.bytes() + fetch.bytes(); }
   // Of partial sums that one thread needs.
@@ -338,8 +338,11 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
             turns.fetch_next(rows, step, steps, add);
           }
           turns.fetch_read(tile, place.phase, step, steps, add);
-        } else if (fetches && !made) {
-          add(fetch.tile(input, next, channel, std::min(run.choice.channels, pass.inputs() - channel)));
+        } else if (run.choice.prefetch && !made && (fetches || !place.last)) {
+          const int from = place.last ? 0 : channel + run.choice.channels;
+          const TileFetch& of_call = place.last ? fetch : run.phases[place.phase].fetch;
+          add(of_call.tile(input, place.last ? next : tile, from,
+                           std::min(run.choice.channels, pass.inputs() - from)));
         }
         call(place);
       }

@@ -20,8 +20,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kPassSeconds = 0.6;    // either half of a pass's search ends after this, whatever is left
+constexpr double kListSeconds = 0.3;    // and wgrad's of one list
 constexpr size_t kCandidates = 24;      // tiles timed at most
-constexpr size_t kFinalists = 4;        // of these, with each memory hint
+constexpr int kRounds = 3;              // of these, each with half as many as the one before
+constexpr size_t kFinalists = 4;        // of the tiles timed, with each memory hint
 constexpr int kFinalRounds = 6;         // the slower half leaves after every second
 constexpr int kNearerRounds = 5;        // of the winner, fetching to L2 and to L1
 constexpr double kNearerPays = 0.98;    // of the time to L2, at most
@@ -139,9 +141,8 @@ class LayerSearch {
                   : sparse_candidates(pass, shape_, mask_, layouts_, isa, blocks_, channels);
   }
 
-  // Shortest of `repeats` runs of a layer with these choices; a layer is built for the passes it is asked for
-  // alone.
-  double time(const ConvChoices& choices, int repeats, const Run& run) {
+  // Seconds of a run of a layer with these choices, which is built for the passes it is asked for alone.
+  double time(const ConvChoices& choices, const Run& run) {
     ConvLayouts layouts = layouts_;
     layouts.has_dgrad = choices.has_dgrad;
     layouts.has_wgrad = choices.has_wgrad;
@@ -150,32 +151,35 @@ class LayerSearch {
     const std::unique_ptr<ConvLayer> layer = make_conv(shape_, mask_, layouts, options, team_);
     const std::unique_ptr<ConvWeights> weights = layer->make_weights();
     layer->pack(values_.data(), *weights, team_);
-    double best = 1e30;
-    for (int i = 0; i < repeats; i++) {
-      evict_();
-      const Clock::time_point begin = Clock::now();
-      run(*layer, *weights);
-      best = std::min(best, seconds_since(begin));
-    }
-    return best;
+    evict_();
+    const Clock::time_point begin = Clock::now();
+    run(*layer, *weights);
+    return seconds_since(begin);
   }
 
-  // The tiles of a list by their time, as long as the pass has time.
-  std::vector<Timed> time_all(const std::vector<TileChoice>& tiles, size_t most, Clock::time_point begin,
-                              const std::function<double(const TileChoice&, int)>& time_one) {
+  // The tiles of a list by their time, as many as can be timed in so many seconds. The faster half is timed
+  // again, and the faster half of that: some time later, as the machine's neighbours come and go.
+  std::vector<Timed> time_all(const std::vector<TileChoice>& tiles, size_t most, double seconds,
+                              const std::function<double(const TileChoice&)>& time_one) {
+    const Clock::time_point begin = Clock::now();
     std::vector<Timed> timed;
     for (const TileChoice& tile : tiles) {
-      if (timed.size() >= most || (timed.size() >= 2 && seconds_since(begin) > kPassSeconds)) break;
-      timed.push_back({tile, time_one(tile, 2)});
+      if (timed.size() >= most || (timed.size() >= 2 && seconds_since(begin) > seconds)) break;
+      timed.push_back({tile, time_one(tile)});
     }
     std::stable_sort(timed.begin(), timed.end(), faster);
+    for (int round = 1; round < kRounds; round++) {
+      for (size_t i = 0; i < (timed.size() + 1) >> round; i++)
+        timed[i].seconds = std::min(timed[i].seconds, time_one(timed[i].choice));
+      std::stable_sort(timed.begin(), timed.end(), faster);
+    }
     return timed;
   }
 
   // The best of the first few, with each memory hint. They take turns: what else the machine does meanwhile
   // hits all of them.
   Timed finals(const std::vector<Timed>& ranked, bool stores,
-               const std::function<double(const TileChoice&, int)>& time_one) {
+               const std::function<double(const TileChoice&)>& time_one) {
     std::vector<Timed> entrants;
     for (size_t i = 0; i < ranked.size() && i < kFinalists; i++) {
       for (int hints = 0; hints < (stores ? 4 : 2); hints++) {
@@ -192,7 +196,7 @@ class LayerSearch {
     const Clock::time_point begin = Clock::now();
     for (int round = 1; round <= kFinalRounds && seconds_since(begin) < kPassSeconds; round++) {
       for (Timed& entrant : entrants)
-        entrant.seconds = std::min(entrant.seconds, time_one(entrant.choice, 1));
+        entrant.seconds = std::min(entrant.seconds, time_one(entrant.choice));
       std::stable_sort(entrants.begin(), entrants.end(), faster);
       if (round % 2 == 0) entrants.resize((entrants.size() + 1) / 2);
     }
@@ -200,13 +204,13 @@ class LayerSearch {
   }
 
   // A tile that fetches ahead, into L2, or into L1 where that gains more than chance does.
-  static Timed nearer(const Timed& found, const std::function<double(const TileChoice&, int)>& time_one) {
+  static Timed nearer(const Timed& found, const std::function<double(const TileChoice&)>& time_one) {
     if (!found.choice.prefetch) return found;
     Timed to_l2{found.choice, 1e30}, to_l1{found.choice, 1e30};
     to_l1.choice.to_l1 = true;
     for (int round = 1; round <= kNearerRounds; round++) {
       for (Timed* timed : {&to_l2, &to_l1})
-        timed->seconds = std::min(timed->seconds, time_one(timed->choice, 1));
+        timed->seconds = std::min(timed->seconds, time_one(timed->choice));
     }
     return to_l1.seconds < kNearerPays * to_l2.seconds ? to_l1 : to_l2;
   }
@@ -232,17 +236,16 @@ class LayerSearch {
 
   // Wgrad of a sparse layer walks forward's list: chosen for the least sum.
   void search_forward_and_wgrad() {
-    Clock::time_point begin = Clock::now();
     const Activation x(layouts_.x, blocks_), y(layouts_.y, blocks_);
-    const auto forward = [&](const TileChoice& tile, int repeats) {
+    const auto forward = [&](const TileChoice& tile) {
       ConvChoices choices;
       choices.forward = tile;
       choices.has_dgrad = choices.has_wgrad = false;
-      return time(choices, repeats, [&](const ConvLayer& layer, const ConvWeights& weights) {
+      return time(choices, [&](const ConvLayer& layer, const ConvWeights& weights) {
         layer.forward(x.base, weights, y.base, blocks_, false, team_);
       });
     };
-    std::vector<Timed> forwards = time_all(candidates(ConvPassKind::forward), kCandidates, begin, forward);
+    std::vector<Timed> forwards = time_all(candidates(ConvPassKind::forward), kCandidates, kPassSeconds, forward);
     if (!choices_.has_wgrad) {
       set_forward(finals(forwards, true, forward));
       return;
@@ -250,23 +253,22 @@ class LayerSearch {
     const Activation dy(layouts_.dy, blocks_);
     std::vector<float> dw(mask_.nnz);
     TileChoice list;  // forward's
-    const auto wgrad = [&](const TileChoice& tile, int repeats) {
+    const auto wgrad = [&](const TileChoice& tile) {
       ConvChoices choices;
       choices.forward = list;
       choices.wgrad = tile;
       choices.has_dgrad = false;
-      return time(choices, repeats, [&](const ConvLayer& layer, const ConvWeights&) {
+      return time(choices, [&](const ConvLayer& layer, const ConvWeights&) {
         layer.wgrad(x.base, dy.base, dw.data(), blocks_, false, team_);
       });
     };
     double least = 1e30;
     TileChoice best_list;
     std::vector<Timed> wgrads;
-    begin = Clock::now();
     for (const Timed& timed : best_of_lists(forwards, dense_ ? 1 : kLists)) {
       list = timed.choice;
       const std::vector<Timed> found =
-          time_all(candidates(ConvPassKind::wgrad, list.channels), kWgradCandidates, begin, wgrad);
+          time_all(candidates(ConvPassKind::wgrad, list.channels), kWgradCandidates, kListSeconds, wgrad);
       if (timed.seconds + found.front().seconds < least) {
         least = timed.seconds + found.front().seconds;
         best_list = list;
@@ -291,18 +293,17 @@ class LayerSearch {
   }
 
   void search_dgrad() {
-    const Clock::time_point begin = Clock::now();
     const Activation dy(layouts_.dy, blocks_), dx(layouts_.dx, blocks_);
-    const auto dgrad = [&](const TileChoice& tile, int repeats) {
+    const auto dgrad = [&](const TileChoice& tile) {
       ConvChoices choices = choices_;
       choices.dgrad = tile;
       choices.has_wgrad = false;
-      return time(choices, repeats, [&](const ConvLayer& layer, const ConvWeights& weights) {
+      return time(choices, [&](const ConvLayer& layer, const ConvWeights& weights) {
         layer.dgrad(dy.base, weights, dx.base, blocks_, kWriteAll, team_);
       });
     };
     const Timed best =
-        finals(time_all(candidates(ConvPassKind::dgrad), kCandidates, begin, dgrad), true, dgrad);
+        finals(time_all(candidates(ConvPassKind::dgrad), kCandidates, kPassSeconds, dgrad), true, dgrad);
     choices_.dgrad = best.choice;
     dgrad_seconds_ = best.seconds;
   }

@@ -236,8 +236,8 @@ class SparseConv final : public ConvLayer {
            list_.channels);
     }
     choices_.wgrad = choice;
-    fetch_x_ = TileFetch(forward_.pass, choice);
-    fetch_dy_ = TileFetch(pass_of_positions(dy_), choice);
+    fetch_x_ = TileFetch(forward_.pass, choice, list_.blocks > 1);
+    fetch_dy_ = TileFetch(pass_of_positions(dy_), choice, false);
     wgrad_tiling_ =
         Tiling(forward_.pass.rows, forward_.pass.cols, choice, has_wgrad(kernels_, forward_.pass.x_step));
     longest_ = 0;
@@ -394,10 +394,12 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
         const int last = std::min(range.to * list_.channels, shape_.in_channels);
         args.next[0] = fetch_x_.row_lines(run.x, &tile, next, first, last - first, step, steps);
         args.next[1] = fetch_dy_.row_lines(run.dy, &tile, next, range.begin, outputs, step, steps);
-      } else if (fetches) {
-        const int channels = std::min(list_.channels, shape_.in_channels - channel);
-        args.next[0] = fetch_x_.tile(run.x, next, channel, channels);
-        if (b == range.from) args.next[1] = fetch_dy_.tile(run.dy, next, range.begin, outputs);
+      } else if (run.fetch && choices_.wgrad.prefetch) {
+        const bool last = b + 1 == range.to;
+        const int from = last ? range.from * list_.channels : channel + list_.channels;
+        const int channels = std::min(list_.channels, shape_.in_channels - from);
+        if (fetches || !last) args.next[0] = fetch_x_.tile(run.x, last ? next : tile, from, channels);
+        if (fetches && b == range.from) args.next[1] = fetch_dy_.tile(run.dy, next, range.begin, outputs);
       }
       const int64_t of_tile = range.to - range.from;
       fetch_for_next(run, (i - run.first) * of_tile + b - range.from, (run.last - run.first) * of_tile,
