@@ -50,11 +50,11 @@ TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice, bool whole)
   reach_ = {*std::min_element(rows.begin(), rows.end()), *std::max_element(rows.begin(), rows.end())};
   if (choice.by_rows) return;
   const int right = *std::max_element(cols.begin(), cols.end());
-  // Of each position's lines, those of taps in its last rows and columns: what taps read between two positions
-  // is new as well.
+  // Of each position's lines, those of taps in its last rows and columns: what taps read between two
+  // positions is new as well.
   const int first_row = whole ? reach_.first : reach_.last - std::min<int>(step_, rows.size()) + 1;
-  const int first_col = whole ? *std::min_element(cols.begin(), cols.end())
-                              : right - std::min<int>(step_, cols.size()) + 1;
+  const int first_col =
+      whole ? *std::min_element(cols.begin(), cols.end()) : right - std::min<int>(step_, cols.size()) + 1;
   const int64_t row = choice.across_blocks ? layout_.block_stride : layout_.row_stride * step_;
   for (int h = 0; h < choice.height; h++) {
     for (int i = first_row; i <= reach_.last; i++) {

@@ -1,7 +1,8 @@
-// What a thread fetches beside a call of a kernel, for those that follow: the lines that the next call reads
-// (of the next tile, or of the next channel block of the same one), or, where tiles follow each other along
-// rows (TileChoice::by_rows), a share of the rows that the tiles of the next rows add. The latter stand one after another in memory, so that the processor's own prefetchers run ahead
-// of ours: several times the bandwidth of a tile's scattered runs.
+// What a thread fetches beside a call of a kernel, for those that follow: what the next call reads (of the
+// next tile, or of the same tile's next channel block), or, where tiles follow each other along rows
+// (TileChoice::by_rows), a share of the rows that the tiles of the next rows add. The latter stand one after
+// another in memory, so that the processor's own prefetchers run ahead of ours: several times the bandwidth
+// of a tile's scattered runs.
 #pragma once
 #include <algorithm>
 #include <cstdint>

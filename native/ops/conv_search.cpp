@@ -195,8 +195,7 @@ class LayerSearch {
     }
     const Clock::time_point begin = Clock::now();
     for (int round = 1; round <= kFinalRounds && seconds_since(begin) < kPassSeconds; round++) {
-      for (Timed& entrant : entrants)
-        entrant.seconds = std::min(entrant.seconds, time_one(entrant.choice));
+      for (Timed& entrant : entrants) entrant.seconds = std::min(entrant.seconds, time_one(entrant.choice));
       std::stable_sort(entrants.begin(), entrants.end(), faster);
       if (round % 2 == 0) entrants.resize((entrants.size() + 1) / 2);
     }
@@ -245,7 +244,8 @@ class LayerSearch {
         layer.forward(x.base, weights, y.base, blocks_, false, team_);
       });
     };
-    std::vector<Timed> forwards = time_all(candidates(ConvPassKind::forward), kCandidates, kPassSeconds, forward);
+    std::vector<Timed> forwards =
+        time_all(candidates(ConvPassKind::forward), kCandidates, kPassSeconds, forward);
     if (!choices_.has_wgrad) {
       set_forward(finals(forwards, true, forward));
       return;

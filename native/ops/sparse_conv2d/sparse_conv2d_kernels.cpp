@@ -26,46 +26,58 @@ struct ListCursor {
   const float* weights;
 };
 
-// The entries of [list, end), for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom. Of
+// The entries up to `end`, for rows [kFrom, kTo) of the tile; their offsets count from its row kFrom. Of
 // several outputs each has a weight, and an input is loaded once for all. Offsets are read some entries
 // early: a list read among the loads of x would wait for those before it, and those after it for the list (up
-// to a third slower).
+// to a third slower). A turn of the loop takes as many entries as are under way, so that none moves from
+// register to register, and may end behind each (docs/decisions/0084).
 template <int kWidth, int kStep, int kVectors, int kOutputs, int kFrom, int kTo, int kTile>
 RP_INLINE void gather_entries(ListCursor& cursor, const int32_t* end, const char* x, int64_t x_row,
                               Vec (*sum)[kTile]) {
   constexpr int kAhead = kLanes == 16 ? 4 : 2;  // more pays where one pass takes all images
+  constexpr int kTurn = kAhead + 1;
   static_assert(kAhead <= kListAhead);
-  const char* at[kAhead + 1];
+  int64_t left = end - cursor.at;
+  if (left <= 0) return;
+  const char* at[kTurn];
 #pragma GCC unroll 4
   for (int k = 0; k < kAhead; k++) at[k] = x + (cursor.at[k] & kOffsetMask);
-#pragma GCC unroll 1
-  for (; cursor.at < end; cursor.at++, cursor.weights += kOutputs) {
-    const char* p = at[0];
-    at[kAhead] = x + (cursor.at[kAhead] & kOffsetMask);
-    RP_OPAQUE(at[kAhead]);
-#pragma GCC unroll 4
-    for (int k = 0; k < kAhead; k++) at[k] = at[k + 1];
-    Vec w[kOutputs];
+  for (;;) {
+#pragma GCC unroll 5
+    for (int e = 0; e < kTurn; e++) {
+      const char* p = at[e];
+      const char*& ahead = at[(e + kAhead) % kTurn];
+      ahead = x + (cursor.at[e + kAhead] & kOffsetMask);
+      RP_OPAQUE(ahead);
+      Vec w[kOutputs];
 #pragma GCC unroll 2
-    for (int k = 0; k < kOutputs; k++) w[k] = broadcast(cursor.weights[k]);
+      for (int k = 0; k < kOutputs; k++) w[k] = broadcast(cursor.weights[e * kOutputs + k]);
 #pragma GCC unroll 16
-    for (int h = kFrom; h < kTo; h++) {
+      for (int h = kFrom; h < kTo; h++) {
 #pragma GCC unroll 16
-      for (int c = 0; c < kWidth; c++) {
+        for (int c = 0; c < kWidth; c++) {
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; v++) {
-          const int s = (h * kWidth + c) * kVectors + v;
-          Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine) + v * kLanes);
-          if (kOutputs > 1) keep(xv);
+          for (int v = 0; v < kVectors; v++) {
+            const int s = (h * kWidth + c) * kVectors + v;
+            Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine) + v * kLanes);
+            if (kOutputs > 1) keep(xv);
 #pragma GCC unroll 2
-          for (int k = 0; k < kOutputs; k++) sum[k][s] = fmadd(w[k], xv, sum[k][s]);
+            for (int k = 0; k < kOutputs; k++) sum[k][s] = fmadd(w[k], xv, sum[k][s]);
+          }
+        }
+        if (h + 1 < kTo) {
+          p += x_row;
+          RP_OPAQUE(p);
         }
       }
-      if (h + 1 < kTo) {
-        p += x_row;
-        RP_OPAQUE(p);
+      if (--left == 0) {
+        cursor.at += e + 1;
+        cursor.weights += (e + 1) * kOutputs;
+        return;
       }
     }
+    cursor.at += kTurn;
+    cursor.weights += kTurn * kOutputs;
   }
 }
 
