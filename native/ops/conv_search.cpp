@@ -236,12 +236,17 @@ class LayerSearch {
   // Wgrad of a sparse layer walks forward's list: chosen for the least sum.
   void search_forward_and_wgrad() {
     const Activation x(layouts_.x, blocks_), y(layouts_.y, blocks_);
+    // As training runs it: with batch norm's statistics, but for a classifier, which has a single position.
+    const int64_t positions = int64_t{shape_.out_height()} * shape_.out_width();
+    const bool has_sums = choices_.has_wgrad && positions > 1;
+    std::vector<double> most_sums(has_sums ? blocks_ * positions * 2 * shape_.out_channels : 0);
+    const ConvSums sums{most_sums.data(), blocks_ / layouts_.y.parts * kImagesPerBlock};
     const auto forward = [&](const TileChoice& tile) {
       ConvChoices choices;
       choices.forward = tile;
       choices.has_dgrad = choices.has_wgrad = false;
       return time(choices, [&](const ConvLayer& layer, const ConvWeights& weights) {
-        layer.forward(x.base, weights, y.base, blocks_, false, team_);
+        layer.forward(x.base, weights, y.base, blocks_, false, team_, has_sums ? &sums : nullptr);
       });
     };
     std::vector<Timed> forwards =
