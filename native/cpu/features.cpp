@@ -68,11 +68,12 @@ Isa cpu_isa() {
 
 const CoreCaches& core_caches() {
   static const CoreCaches caches = [] {
-    CoreCaches c = {0, 0};
+    CoreCaches c = {0, 0, 0};
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
-    c = {sysconf(_SC_LEVEL1_DCACHE_SIZE), sysconf(_SC_LEVEL2_CACHE_SIZE)};
+    c = {sysconf(_SC_LEVEL1_DCACHE_SIZE), sysconf(_SC_LEVEL2_CACHE_SIZE), sysconf(_SC_LEVEL3_CACHE_SIZE)};
 #endif
-    return CoreCaches{std::max<int64_t>(c.l1_bytes, 32 << 10), std::max<int64_t>(c.l2_bytes, 256 << 10)};
+    return CoreCaches{std::max<int64_t>(c.l1_bytes, 32 << 10), std::max<int64_t>(c.l2_bytes, 256 << 10),
+                      std::max<int64_t>(c.last_bytes, 8 << 20)};
   }();
   return caches;
 }

@@ -25,9 +25,10 @@ std::vector<Isa> available_isas();
 // it). The variable is read at every call.
 Isa cpu_isa();
 
-// Data caches of a core, as the system tells; where it does not, those of small x86-64 cores.
+// Data caches of a core and the last that cores share, as the system tells; where it does not, those of small
+// x86-64 processors.
 struct CoreCaches {
-  int64_t l1_bytes, l2_bytes;
+  int64_t l1_bytes, l2_bytes, last_bytes;
 };
 const CoreCaches& core_caches();
 

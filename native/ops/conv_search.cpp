@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <memory>
 
@@ -12,7 +11,6 @@
 #include "cpu/threads.h"
 #include "ops/conv_choice.h"
 #include "ops/conv_kinds.h"
-#include "ops/conv_scratch.h"
 
 namespace rp {
 namespace {
@@ -32,24 +30,10 @@ constexpr size_t kLists = 2;            // of pairs, and as many of single outpu
 constexpr double kThreadMacs = 0.25e9;  // useful multiply-adds a thread and run: a few milliseconds
 constexpr int kFewestRows = 8;
 constexpr int kFewestBlocks = 4;
-constexpr size_t kCacheBytes = 40 << 20;  // evicts what a run left in the caches
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
-
-struct Activation {
-  Activation(const Layout& layout, int blocks)
-      : memory(allocate_pages(4 * layout.floats_of_blocks(blocks)), std::free),
-        base(static_cast<float*>(memory.get()) + layout.margin) {
-    // Sums of zeros take less power, and so less time, than those of a step.
-    float* values = static_cast<float*>(memory.get());
-    for (int64_t i = 0; i < layout.floats_of_blocks(blocks); i++)
-      values[i] = static_cast<float>(i * 37 % 101) * 0.01f - 0.5f;
-  }
-  std::unique_ptr<void, void (*)(void*)> memory;
-  float* base;
-};
 
 Layout with_height(const Layout& l, int height) { return make_layout(l.channels, height, l.width, l.border); }
 
@@ -64,17 +48,21 @@ bool faster(const Timed& a, const Timed& b) { return a.seconds < b.seconds; }
 class LayerSearch {
  public:
   LayerSearch(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
-              const ConvOptions& options, bool dense, ThreadTeam& team, const std::function<void()>& evict)
+              const ConvOptions& options, bool dense, ThreadTeam& team, SearchMemory& memory,
+              const volatile int32_t* cancel)
       : shape_(shape),
         mask_(mask),
         layouts_(layouts),
         options_(options),
         dense_(dense),
         team_(team),
-        evict_(evict),
+        memory_(memory),
+        cancel_(cancel),
         values_(mask.nnz, 0.37f) {
     options_.measure = false;
     cut_down();
+    memory_.inputs.reserve(floats(layouts_.x) + floats(layouts_.dy));
+    memory_.outputs.reserve(std::max(floats(layouts_.y), floats(layouts_.dx)));
     choices_.has_dgrad = layouts.has_dgrad;
     choices_.has_wgrad = layouts.has_wgrad;
   }
@@ -141,6 +129,10 @@ class LayerSearch {
                   : sparse_candidates(pass, shape_, mask_, layouts_, isa, blocks_, channels);
   }
 
+  int64_t floats(const Layout& layout) const { return layout.floats_of_blocks(blocks_); }
+  float* input(const Layout& layout) { return memory_.inputs.next(floats(layout)) + layout.margin; }
+  float* output(const Layout& layout) { return memory_.outputs.next(floats(layout)) + layout.margin; }
+
   // Seconds of a run of a layer with these choices, which is built for the passes it is asked for alone.
   double time(const ConvChoices& choices, const Run& run) {
     ConvLayouts layouts = layouts_;
@@ -151,7 +143,8 @@ class LayerSearch {
     const std::unique_ptr<ConvLayer> layer = make_conv(shape_, mask_, layouts, options, team_);
     const std::unique_ptr<ConvWeights> weights = layer->make_weights();
     layer->pack(values_.data(), *weights, team_);
-    evict_();
+    if (cancel_ && *cancel_) fail("[conv] the search for tiles was cancelled.");
+    memory_.evict();
     const Clock::time_point begin = Clock::now();
     run(*layer, *weights);
     return seconds_since(begin);
@@ -235,7 +228,6 @@ class LayerSearch {
 
   // Wgrad of a sparse layer walks forward's list: chosen for the least sum.
   void search_forward_and_wgrad() {
-    const Activation x(layouts_.x, blocks_), y(layouts_.y, blocks_);
     // As training runs it: with batch norm's statistics, but for a classifier, which has a single position.
     const int64_t positions = int64_t{shape_.out_height()} * shape_.out_width();
     const bool has_sums = choices_.has_wgrad && positions > 1;
@@ -246,7 +238,7 @@ class LayerSearch {
       choices.forward = tile;
       choices.has_dgrad = choices.has_wgrad = false;
       return time(choices, [&](const ConvLayer& layer, const ConvWeights& weights) {
-        layer.forward(x.base, weights, y.base, blocks_, false, team_, has_sums ? &sums : nullptr);
+        layer.forward(input(layouts_.x), weights, output(layouts_.y), blocks_, false, team_, has_sums ? &sums : nullptr);
       });
     };
     std::vector<Timed> forwards =
@@ -255,7 +247,6 @@ class LayerSearch {
       set_forward(finals(forwards, true, forward));
       return;
     }
-    const Activation dy(layouts_.dy, blocks_);
     std::vector<float> dw(mask_.nnz);
     TileChoice list;  // forward's
     const auto wgrad = [&](const TileChoice& tile) {
@@ -264,7 +255,7 @@ class LayerSearch {
       choices.wgrad = tile;
       choices.has_dgrad = false;
       return time(choices, [&](const ConvLayer& layer, const ConvWeights&) {
-        layer.wgrad(x.base, dy.base, dw.data(), blocks_, false, team_);
+        layer.wgrad(input(layouts_.x), input(layouts_.dy), dw.data(), blocks_, false, team_);
       });
     };
     double least = 1e30;
@@ -298,13 +289,12 @@ class LayerSearch {
   }
 
   void search_dgrad() {
-    const Activation dy(layouts_.dy, blocks_), dx(layouts_.dx, blocks_);
     const auto dgrad = [&](const TileChoice& tile) {
       ConvChoices choices = choices_;
       choices.dgrad = tile;
       choices.has_wgrad = false;
       return time(choices, [&](const ConvLayer& layer, const ConvWeights& weights) {
-        layer.dgrad(dy.base, weights, dx.base, blocks_, kWriteAll, team_);
+        layer.dgrad(input(layouts_.dy), weights, output(layouts_.dx), blocks_, kWriteAll, team_);
       });
     };
     const Timed best =
@@ -319,7 +309,8 @@ class LayerSearch {
   ConvOptions options_;
   bool dense_;  // the dense kernels, of a mask too
   ThreadTeam& team_;
-  const std::function<void()>& evict_;
+  SearchMemory& memory_;
+  const volatile int32_t* cancel_;
   std::vector<float> values_;
   int blocks_ = 1;
   ConvChoices choices_;
@@ -340,20 +331,14 @@ std::string conv_search_key(const ConvShape& s, const MaskView& mask, const Conv
 }
 
 ConvSearch::ConvSearch(ThreadTeam& team, const volatile int32_t* cancel)
-    : team_(team), cancel_(cancel), cache_filler_(kCacheBytes) {}
+    : team_(team), memory_(team), cancel_(cancel) {}
 
 ConvSearched ConvSearch::search(const ConvShape& shape, const MaskView& mask, const ConvLayouts& layouts,
                                 const ConvOptions& options) {
-  const std::function<void()> evict = [this] {
-    if (cancel_ && *cancel_) fail("[conv] the search for tiles was cancelled.");
-    team_.parallel_range(static_cast<int64_t>(cache_filler_.size()), [this](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; i += 64) cache_filler_[i]++;
-    });
-  };
-  LayerSearch first(shape, mask, layouts, options, mask.bits == nullptr, team_, evict);
+  LayerSearch first(shape, mask, layouts, options, mask.bits == nullptr, team_, memory_, cancel_);
   const ConvSearched found = first.search();
   if (mask.bits == nullptr || !suits_dense(shape, mask)) return found;
-  LayerSearch dense(shape, mask, layouts, options, true, team_, evict);
+  LayerSearch dense(shape, mask, layouts, options, true, team_, memory_, cancel_);
   const ConvSearched found_dense = dense.search();
   return dense.seconds() < first.seconds() ? found_dense : found;
 }

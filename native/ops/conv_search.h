@@ -4,9 +4,9 @@
 // layers ago.
 #pragma once
 #include <string>
-#include <vector>
 
 #include "ops/conv.h"
+#include "ops/search_memory.h"
 
 namespace rp {
 
@@ -29,8 +29,8 @@ class ConvSearch {
 
  private:
   ThreadTeam& team_;
+  SearchMemory memory_;
   const volatile int32_t* cancel_;
-  std::vector<char> cache_filler_;
 };
 
 }  // namespace rp
