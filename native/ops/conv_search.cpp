@@ -238,7 +238,8 @@ class LayerSearch {
       choices.forward = tile;
       choices.has_dgrad = choices.has_wgrad = false;
       return time(choices, [&](const ConvLayer& layer, const ConvWeights& weights) {
-        layer.forward(input(layouts_.x), weights, output(layouts_.y), blocks_, false, team_, has_sums ? &sums : nullptr);
+        layer.forward(input(layouts_.x), weights, output(layouts_.y), blocks_, false, team_,
+                      has_sums ? &sums : nullptr);
       });
     };
     std::vector<Timed> forwards =

@@ -10,8 +10,8 @@
 
 namespace rp {
 
-// Stretches of a ring, one behind the other. By the time that one comes again, as much has been touched as the
-// last cache holds. Emptying that instead would take longer than the runs.
+// Stretches of a ring, one behind the other. By the time that one comes again, as much has been touched as
+// the last cache holds. Emptying that instead would take longer than the runs.
 class ColdRing {
  public:
   // values: not zeros, whose sums would take less power, and so less time, than those of a step.
