@@ -43,15 +43,16 @@ PrefetchLines lines_of_source(const RowWork::Source& source, const Layout& of, c
                        index, count);
 }
 
-TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice, bool whole)
+TileFetch::TileFetch(const ConvPass& pass, const TileChoice& choice, TileLines lines)
     : layout_(pass.x), to_l1_(choice.to_l1), step_(pass.x_step) {
   const std::vector<int> rows = tap_rows(pass), cols = tap_cols(pass);
   if (rows.empty()) return;
   reach_ = {*std::min_element(rows.begin(), rows.end()), *std::max_element(rows.begin(), rows.end())};
   if (choice.by_rows) return;
   const int right = *std::max_element(cols.begin(), cols.end());
-  // Of each position's lines, those of taps in its last rows and columns: what taps read between two
-  // positions is new as well.
+  // Not read before: of each position's lines, those of taps in its last rows and columns. What taps read
+  // between two positions is new as well.
+  const bool whole = lines == TileLines::all;
   const int first_row = whole ? reach_.first : reach_.last - std::min<int>(step_, rows.size()) + 1;
   const int first_col =
       whole ? *std::min_element(cols.begin(), cols.end()) : right - std::min<int>(step_, cols.size()) + 1;

@@ -34,13 +34,24 @@ struct RowReach {
   }
 };
 
+// Which lines of a tile: those that the tiles before it do not read; or all, where so much passes through the
+// caches between two calls that what a neighbour has read is gone, as with several blocks of channels.
+enum class TileLines { not_read_before, all };
+inline TileLines lines_for_blocks(int blocks) {
+  return blocks > 1 ? TileLines::all : TileLines::not_read_before;
+}
+
+// The channels of a tile that calls take one block after another.
+struct ChannelBlocks {
+  int begin, end, per_block;
+  int in_block(int from) const { return std::min(per_block, end - from); }
+};
+
 class TileFetch {
  public:
   TileFetch() = default;
-  // Of the tensor that the pass reads. whole: all lines of a tile, for calls between which so much passes
-  // through the caches that what a neighbour has read is gone; else those that its neighbours before it do
-  // not read.
-  TileFetch(const ConvPass&, const TileChoice&, bool whole);
+  // Of the tensor that the pass reads.
+  TileFetch(const ConvPass&, const TileChoice&, TileLines);
 
   // Channels [channel, channel + channels) of what is fetched for `next`.
   PrefetchLines tile(const float* tensor, const TileItem& next, int channel, int channels) const;
@@ -55,6 +66,17 @@ class TileFetch {
     PrefetchLines lines = lines_of_rows(tensor, layout_, rows(now, next), channel, channels, index, count);
     lines.to_l1 = to_l1_;
     return lines;
+  }
+
+  // What the call after one for `now`, from this channel on, reads: the tile's next block, or behind the last
+  // one the first of `next` (null: nothing), a tile of the pass that `of_next` belongs to. No earlier: lists,
+  // weights and partial sums of all blocks would push it out again (docs/decisions/0084).
+  PrefetchLines next_call(const float* tensor, const ChannelBlocks& blocks, int channel, const TileItem& now,
+                          const TileFetch& of_next, const TileItem* next) const {
+    const int behind = channel + blocks.per_block;
+    if (behind < blocks.end) return tile(tensor, now, behind, blocks.in_block(behind));
+    if (next == nullptr) return {};
+    return of_next.tile(tensor, *next, blocks.begin, blocks.in_block(blocks.begin));
   }
 
   const RowReach& reach() const { return reach_; }

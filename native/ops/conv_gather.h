@@ -29,12 +29,15 @@ struct GatherPhase {
   explicit GatherPhase(ConvPass p) : pass(std::move(p)) {}
   void cut(const TileChoice& choice, const HasTile& has) {
     tiling = Tiling(pass.rows, pass.cols, choice, has);
-    fetch = TileFetch(pass, choice, choice.channels < pass.inputs());
+    fetch = TileFetch(pass, choice, lines_for_blocks(channel_blocks(choice)));
+  }
+  int channel_blocks(const TileChoice& choice) const {
+    return (pass.inputs() + choice.channels - 1) / choice.channels;
   }
   int64_t bytes() const { return tiling.bytes() + fetch.bytes(); }
   // Of partial sums that one thread needs.
   int64_t scratch(const TileChoice& choice) const {
-    return choice.channels >= pass.inputs() ? 0 : int64_t{64} * tiling.largest() * pass.outputs();
+    return channel_blocks(choice) == 1 ? 0 : int64_t{64} * tiling.largest() * pass.outputs();
   }
 };
 
@@ -261,7 +264,8 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   const ConvPass& first = run.phases[0].pass;
   float* const* const made = run.beside.input;
   const Layout lx = made ? one_block(first.x) : first.x, ly = first.y;
-  const int channel_blocks = (first.inputs() + run.choice.channels - 1) / run.choice.channels;
+  const int channel_blocks = run.phases[0].channel_blocks(run.choice);
+  const ChannelBlocks channels = {0, first.inputs(), run.choice.channels};
   const GatherItems all(run);
   const int64_t items = all.count();
   const int64_t x_row = 4 * (run.choice.across_blocks ? lx.block_stride : lx.row_stride * first.x_step);
@@ -317,7 +321,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
       const int64_t next_item = index / parts + tile.of_rows - tile.in_rows;
       const bool fetches = run.choice.prefetch && next_item * parts < end;
       const int next_phase = fetches ? all.find(next_item, &next) : 0;
-      const TileFetch& fetch = run.phases[next_phase].fetch;
+      const TileFetch &fetch = run.phases[place.phase].fetch, &of_next = run.phases[next_phase].fetch;
       for (int b = 0; b < channel_blocks; b++) {
         const int channel = b * run.choice.channels;
         place.channel_block = b;
@@ -338,11 +342,8 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
             turns.fetch_next(rows, step, steps, add);
           }
           turns.fetch_read(tile, place.phase, step, steps, add);
-        } else if (run.choice.prefetch && !made && (fetches || !place.last)) {
-          const int from = place.last ? 0 : channel + run.choice.channels;
-          const TileFetch& of_call = place.last ? fetch : run.phases[place.phase].fetch;
-          add(of_call.tile(input, place.last ? next : tile, from,
-                           std::min(run.choice.channels, pass.inputs() - from)));
+        } else if (run.choice.prefetch && !made) {
+          add(fetch.next_call(input, channels, channel, tile, of_next, fetches ? &next : nullptr));
         }
         call(place);
       }

@@ -1,7 +1,6 @@
 // The measured search for a layer's tiles. Candidates come best first from the cost model of the layer's
 // kind; each is built and timed on the layer's own channels and mask, on fewer rows and images where the
-// whole layer would take long, with cold caches, since in a step a layer's tensors were last touched many
-// layers ago.
+// whole layer would take long, in tensors that no cache holds, as a step's (search_memory.h).
 #pragma once
 #include <string>
 

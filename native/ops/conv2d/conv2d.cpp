@@ -172,8 +172,8 @@ class DenseConv final : public ConvLayer {
     check_tile(choice);
     choices_.wgrad = choice;
     wgrad_tiling_ = Tiling(forward_.pass.rows, forward_.pass.cols, choice, has_dense_wgrad);
-    fetch_x_ = TileFetch(forward_.pass, choice, false);
-    fetch_dy_ = TileFetch(pass_of_positions(dy_), choice, false);
+    fetch_x_ = TileFetch(forward_.pass, choice, TileLines::not_read_before);
+    fetch_dy_ = TileFetch(pass_of_positions(dy_), choice, TileLines::not_read_before);
     offsets_.clear();
     places_.clear();
     const auto put = [&](int c, int t) {

@@ -236,8 +236,8 @@ class SparseConv final : public ConvLayer {
            list_.channels);
     }
     choices_.wgrad = choice;
-    fetch_x_ = TileFetch(forward_.pass, choice, list_.blocks > 1);
-    fetch_dy_ = TileFetch(pass_of_positions(dy_), choice, false);
+    fetch_x_ = TileFetch(forward_.pass, choice, lines_for_blocks(list_.blocks));
+    fetch_dy_ = TileFetch(pass_of_positions(dy_), choice, TileLines::not_read_before);
     wgrad_tiling_ =
         Tiling(forward_.pass.rows, forward_.pass.cols, choice, has_wgrad(kernels_, forward_.pass.x_step));
     longest_ = 0;
@@ -381,6 +381,8 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
     args.sums = sums;
     const float* const x =
         run.x + lx.at(tile.block, 0, int64_t{tile.row} * x_step, int64_t{tile.col} * x_step);
+    const ChannelBlocks channels = {range.from * list_.channels,
+                                    std::min(range.to * list_.channels, shape_.in_channels), list_.channels};
     for (int b = range.from; b < range.to; b++) {
       const int channel = b * list_.channels;
       args.x = reinterpret_cast<const char*>(x + channel * lx.channel_stride);
@@ -390,15 +392,12 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
       if (fetches && choices_.wgrad.by_rows) {
         const int64_t blocks = range.to - range.from, step = tile.in_rows * blocks + b - range.from;
         const int64_t steps = tile.of_rows * blocks;
-        const int first = range.from * list_.channels;
-        const int last = std::min(range.to * list_.channels, shape_.in_channels);
-        args.next[0] = fetch_x_.row_lines(run.x, &tile, next, first, last - first, step, steps);
+        args.next[0] = fetch_x_.row_lines(run.x, &tile, next, channels.begin, channels.end - channels.begin,
+                                          step, steps);
         args.next[1] = fetch_dy_.row_lines(run.dy, &tile, next, range.begin, outputs, step, steps);
       } else if (run.fetch && choices_.wgrad.prefetch) {
-        const bool last = b + 1 == range.to;
-        const int from = last ? range.from * list_.channels : channel + list_.channels;
-        const int channels = std::min(list_.channels, shape_.in_channels - from);
-        if (fetches || !last) args.next[0] = fetch_x_.tile(run.x, last ? next : tile, from, channels);
+        args.next[0] =
+            fetch_x_.next_call(run.x, channels, channel, tile, fetch_x_, fetches ? &next : nullptr);
         if (fetches && b == range.from) args.next[1] = fetch_dy_.tile(run.dy, next, range.begin, outputs);
       }
       const int64_t of_tile = range.to - range.from;

@@ -110,7 +110,7 @@ RP_INLINE void gather_row(const SparseGatherArgs& args, int row, ListCursor& cur
   skip_to(end);
 }
 
-template <int kHeight, int kWidth, int kStep, int kOutputs, bool kCut, bool last>
+template <int kHeight, int kWidth, int kStep, int kOutputs, bool kCut, bool kLast>
 __attribute__((noinline)) void gather_outputs(const SparseGatherArgs& call) {
   const SparseGatherArgs args = call;  // what no store can change
   constexpr int kTile = kHeight * kWidth;
@@ -127,12 +127,12 @@ __attribute__((noinline)) void gather_outputs(const SparseGatherArgs& call) {
   for (int o = 0, row = 0; o < args.outputs; o += kOutputs, row += kRows) {
     const int outputs = kOutputs == 1 || o + 1 == args.outputs ? 1 : kOutputs;
     next.step();
-    if (last && (flags & kAddOut)) {
+    if (kLast && (flags & kAddOut)) {
       for (int k = o + kAddAhead; k < o + kAddAhead + kOutputs && k < args.outputs; k++)
         prefetch_tile<kHeight, kWidth>(y + k * y_channel, y_row, y_col);
     }
     const int32_t* const end = args.list + ends[row + 1];
-    if (cursor.at == args.list + ends[row + kRows] && !first && !last) continue;
+    if (cursor.at == args.list + ends[row + kRows] && !first && !kLast) continue;
     ListCursor behind = cursor;
     for (int lane = 0; lane < 16; lane += kLanes * kVectors) {
       const auto partial_of = [&](int k, int s) {
@@ -161,7 +161,7 @@ __attribute__((noinline)) void gather_outputs(const SparseGatherArgs& call) {
 #pragma GCC unroll 32
           for (int s = 0; s < kSums; s++) sum[k][s] = sum[k][s] + load(partial_of(k, s));
         }
-        if (!last) {
+        if (!kLast) {
 #pragma GCC unroll 32
           for (int s = 0; s < kSums; s++) store(partial_of(k, s), sum[k][s]);
           continue;
