@@ -10,8 +10,6 @@ interface Choice {
   readonly size: number;
   readonly stride: number;
   readonly padded: boolean;
-  /** Of a convolution: as many channels as it reads, whatever `size` says. */
-  readonly alike: boolean;
 }
 
 const ops = ['conv', 'conv', 'bn', 'relu', 'add', 'add', 'max', 'avg', 'residual', 'linear'];
@@ -22,21 +20,18 @@ const choice: fc.Arbitrary<Choice> = fc.record({
   size: fc.integer({ min: 1, max: 19 }),
   stride: fc.integer({ min: 1, max: 3 }),
   padded: fc.boolean(),
-  alike: fc.boolean(),
 });
 
-function apply(g: GraphBuilder, nodes: GraphNode[], choice: Choice): GraphNode {
-  const { op, from, size, stride, padded } = choice;
+function apply(g: GraphBuilder, nodes: GraphNode[], { op, from, size, stride, padded }: Choice): GraphNode {
   const x = nodes[from % 2 === 0 ? nodes.length - 1 : (from >> 1) % nodes.length]!;
-  const [channels, height, width] = x.shape;
-  const out = choice.alike ? channels : size;
+  const [, height, width] = x.shape;
   const same = nodes.filter(({ shape }) => shape.join() === x.shape.join());
   const kernel = [1, 2, 3, 5][size % 4]!;
   const padding = padded ? Math.floor(kernel / 2) : 0;
   const fits = Math.min(height, width) + 2 * padding >= kernel;
   switch (op) {
     case 'conv':
-      return fits ? g.conv(x, { out, kernel, stride, padding }) : g.relu(x);
+      return fits ? g.conv(x, { out: size, kernel, stride, padding }) : g.relu(x);
     case 'bn':
       return g.batchNorm(x);
     case 'add':
@@ -46,9 +41,9 @@ function apply(g: GraphBuilder, nodes: GraphNode[], choice: Choice): GraphNode {
     case 'avg':
       return Math.min(height, width) >= kernel ? g.avgPool(x, { kernel, stride }) : g.batchNorm(x);
     case 'residual': {
-      const inner = g.scope('a', () => g.convBnRelu(x, { out, kernel: 3 }));
-      const y = g.scope('b', () => g.convBn(inner, { out: channels, kernel: 3 }));
-      const short = padded ? x : g.scope('c', () => g.convBn(x, { out: channels, kernel: 1 }));
+      const inner = g.scope('a', () => g.convBnRelu(x, { out: size, kernel: 3 }));
+      const y = g.scope('b', () => g.convBn(inner, { out: x.shape[0], kernel: 3 }));
+      const short = padded ? x : g.scope('c', () => g.convBn(x, { out: x.shape[0], kernel: 1 }));
       return g.relu(stride === 1 ? g.add(y, short) : g.add(short, y));
     }
     case 'linear':
