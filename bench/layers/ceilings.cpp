@@ -7,7 +7,6 @@
 #include <thread>
 
 #include "cpu/threads.h"
-#include "ops/conv_scratch.h"
 
 namespace rp_bench {
 namespace {
@@ -28,9 +27,11 @@ CeilingMeter::CeilingMeter(rp::ThreadTeam& team)
     : team_(team),
       kernels_(rp::ceiling_kernels(rp::cpu_isa())),
       operands_(team.size()),
-      from_(rp::allocate_pages(kMemoryBytes)),
-      to_(rp::allocate_pages(kMemoryBytes)),
+      from_(kMemoryBytes / 4),
+      to_(kMemoryBytes / 4),
       floats_(kMemoryBytes / 4 / kWindows / team.size() / 64 * 64) {
+  from_.touch();
+  to_.touch();
   for (Operands& o : operands_) {
     std::fill(std::begin(o.x), std::end(o.x), 0.5f);
     std::fill(std::begin(o.w), std::end(o.w), 0.25f);
@@ -56,14 +57,14 @@ double CeilingMeter::load_fma() {
   return rate([&](Operands& o, int) { return kernels_.load_fma(6000, o.x, o.w, &o.sink); });
 }
 
-float* CeilingMeter::share(void* pages, int member) const {
-  return static_cast<float*>(pages) + (int64_t{window_} * team_.size() + member) * floats_;
+float* CeilingMeter::share(const rp::HugePages& pages, int member) const {
+  return pages.data() + (int64_t{window_} * team_.size() + member) * floats_;
 }
 
 double CeilingMeter::read() {
   window_ = (window_ + 1) % kWindows;
   return rate([&](Operands& o, int member) {
-    kernels_.read(share(from_.get(), member), floats_, &o.sink);
+    kernels_.read(share(from_, member), floats_, &o.sink);
     return 4.0 * floats_;
   });
 }
@@ -71,7 +72,7 @@ double CeilingMeter::read() {
 double CeilingMeter::copy() {
   window_ = (window_ + 1) % kWindows;
   return rate([&](Operands&, int member) {
-    kernels_.copy(share(from_.get(), member), share(to_.get(), member), floats_);
+    kernels_.copy(share(from_, member), share(to_, member), floats_);
     return 8.0 * floats_;
   });
 }

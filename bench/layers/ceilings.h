@@ -3,11 +3,10 @@
 // bytes read from memory, and read and written past the caches (what a layer's activations take).
 #pragma once
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 #include <vector>
 
 #include "cpu/features.h"
+#include "cpu/huge_pages.h"
 
 namespace rp {
 class ThreadTeam;
@@ -35,9 +34,6 @@ class CeilingMeter {
   struct alignas(64) Operands {
     float x[4096], w[16], sink;
   };
-  struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-  };
 
   template <class Run>
   double rate(const Run&);
@@ -45,12 +41,12 @@ class CeilingMeter {
   double load_fma();
   double read();
   double copy();
-  float* share(void* pages, int member) const;
+  float* share(const rp::HugePages& pages, int member) const;
 
   rp::ThreadTeam& team_;
   const rp::CeilingKernels& kernels_;
   std::vector<Operands> operands_;
-  std::unique_ptr<void, Free> from_, to_;
+  rp::HugePages from_, to_;
   int64_t floats_;  // of one member and run
   int window_ = 0;
 };

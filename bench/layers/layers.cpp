@@ -9,7 +9,6 @@
 // sparsity, with its share of those measured beside each pass. Sparsity 0 is our dense kernel.
 #include <omp.h>
 #include <sched.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <chrono>
@@ -25,6 +24,7 @@
 #include <vector>
 
 #include "ceilings.h"
+#include "cpu/huge_pages.h"
 #include "cpu/threads.h"
 #include "onednn_peer.h"
 #include "ops/conv.h"
@@ -72,15 +72,10 @@ std::vector<Layer> read_shapes(const char* path) {
 // An activation in the engine's layout, on huge pages, zero outside the image.
 class Tensor {
  public:
-  Tensor(const Layout& layout, int images) : layout_(layout) {
-    const size_t bytes = (layout.floats(images) * 4 + (2 << 20)) / (2 << 20) * (2 << 20);
-    raw_ = static_cast<float*>(std::aligned_alloc(2 << 20, bytes));
-    madvise(raw_, bytes, MADV_HUGEPAGE);
-    std::memset(raw_, 0, bytes);
+  Tensor(const Layout& layout, int images) : layout_(layout), memory_(layout.floats(images)) {
+    memory_.touch();
   }
-  ~Tensor() { std::free(raw_); }
-  Tensor(const Tensor&) = delete;
-  float* base() { return raw_ + layout_.margin; }
+  float* base() { return memory_.data() + layout_.margin; }
   float& at(int n, int c, int h, int w) { return base()[layout_.at(n / 16, c, h, w) + n % 16]; }
   void fill(int images, uint64_t seed) {
     std::mt19937_64 generator(seed);
@@ -93,7 +88,7 @@ class Tensor {
 
  private:
   Layout layout_;
-  float* raw_;
+  rp::HugePages memory_;
 };
 
 void flush_caches() {
@@ -335,8 +330,9 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
     for (int pass = 0; pass < 3; pass++) {
       for (int side = 0; side < 2; side++) {
         flush_caches();
-        change_sides(side == 0, team);
         rp_bench::Ceilings ceilings[2];
+        if (side == 1) meter.now(sparsity == 0);
+        change_sides(side == 0, team);
         if (side == 0) ceilings[0] = meter.now(sparsity == 0);
         const double start = now();
         (side == 0 ? ours : theirs)[pass]();

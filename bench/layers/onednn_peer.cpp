@@ -2,6 +2,9 @@
 
 #include <dnnl.hpp>
 #include <unordered_map>
+#include <vector>
+
+#include "cpu/huge_pages.h"
 
 namespace rp_bench {
 
@@ -13,10 +16,12 @@ struct OneDnnPeer::State {
   dnnl::stream stream{engine};
   dnnl::primitive forward, dgrad, wgrad;
   Arguments forward_arguments, dgrad_arguments, wgrad_arguments;
+  std::vector<rp::HugePages> pages;  // as the engine's tensors
 
   memory filled(const memory::desc& desc) {
-    memory m(desc, engine);
-    float* values = static_cast<float*>(m.get_data_handle());
+    pages.emplace_back(static_cast<int64_t>(desc.get_size() / sizeof(float)));
+    float* values = pages.back().data();
+    memory m(desc, engine, values);
     const size_t count = desc.get_size() / sizeof(float);
     for (size_t i = 0; i < count; i++) {
       values[i] = static_cast<float>((i * 2654435761u >> 16) & 1023) / 1024.0f - 0.5f;

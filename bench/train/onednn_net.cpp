@@ -1,7 +1,6 @@
 #include "onednn_net.h"
 
 #include <omp.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +8,8 @@
 #include <cstring>
 #include <map>
 #include <unordered_map>
+
+#include "cpu/huge_pages.h"
 
 #if DNNL_VERSION_MAJOR != 2
 #error "written for oneDNN 2 (Debian: libdnnl-dev)"
@@ -29,32 +30,25 @@ Desc plain(const memory::dims& dims, Tag tag) { return Desc(dims, kFloat, tag); 
 
 class BufferPool : public std::enable_shared_from_this<BufferPool> {
  public:
-  ~BufferPool() {
-    for (auto& [size, p] : free_) std::free(p);
-  }
   // Best fit among the free ones, if it wastes at most a quarter.
   Buffer take(size_t bytes) {
-    auto found = free_.lower_bound(bytes);
-    void* p;
-    size_t size;
+    auto pages = std::make_shared<rp::HugePages>();
+    const auto found = free_.lower_bound(bytes);
     if (found != free_.end() && found->first <= bytes + bytes / 4) {
-      size = found->first;
-      p = found->second;
+      bytes = found->first;
+      *pages = std::move(found->second);
       free_.erase(found);
     } else {
-      size = std::max<size_t>(64, (bytes + 63) / 64 * 64);
-      if (size >= (2u << 20)) size = (size + (2 << 20) - 1) / (2 << 20) * (2 << 20);
-      p = std::aligned_alloc(size >= (2u << 20) ? 2 << 20 : 64, size);
-      if (!p) throw std::bad_alloc();
-      if (size >= (2u << 20)) madvise(p, size, MADV_HUGEPAGE);
-      std::memset(p, 0, size);
+      *pages = rp::HugePages(std::max<int64_t>(1, (bytes + 3) / 4));
+      pages->touch();
     }
-    auto self = shared_from_this();
-    return Buffer(p, [self, size](void* q) { self->free_.emplace(size, q); });
+    return Buffer(pages->data(), [self = shared_from_this(), bytes, pages](void*) {
+      self->free_.emplace(bytes, std::move(*pages));
+    });
   }
 
  private:
-  std::multimap<size_t, void*> free_;
+  std::multimap<size_t, rp::HugePages> free_;
 };
 
 OneDnnNet::OneDnnNet(const Network& network) : network_(network), pool_(std::make_shared<BufferPool>()) {

@@ -3,7 +3,6 @@
 // here.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <limits>
 #include <memory>
 #include <string>
@@ -14,10 +13,10 @@
 #include "core/error.h"
 #include "core/layout.h"
 #include "cpu/features.h"
+#include "cpu/huge_pages.h"
 #include "cpu/threads.h"
 #include "ops/conv.h"
 #include "ops/conv_ref.h"
-#include "ops/conv_scratch.h"
 #include "ops/row_work.h"
 
 namespace rp {
@@ -53,12 +52,9 @@ Napi::Value kernels(const Napi::CallbackInfo& info) {
 class Activation {
  public:
   Activation(const Layout& layout, int n)
-      : layout_(layout),
-        n_(n),
-        blocks_(image_blocks(n)),
-        memory_(static_cast<float*>(allocate_pages(4 * layout.floats(n))), std::free) {}
+      : layout_(layout), n_(n), blocks_(image_blocks(n)), memory_(layout.floats(n)) {}
 
-  float* base() const { return memory_.get() + layout_.margin; }
+  float* base() const { return memory_.data() + layout_.margin; }
   // Image (b, lane) and position -> offset in memory; visit(image or -1 for padding, c, h, w, value).
   template <class Visit>
   void each(const Visit& visit) const {
@@ -89,7 +85,7 @@ class Activation {
   void check_borders(const char* name) {
     fill(nullptr, 0);
     for (int64_t i = 0; i < layout_.floats(n_); i++) {
-      if (memory_.get()[i] != 0) fail("[conv] a kernel wrote outside the maps of %s.", name);
+      if (memory_.data()[i] != 0) fail("[conv] a kernel wrote outside the maps of %s.", name);
     }
   }
 
@@ -100,7 +96,7 @@ class Activation {
 
   Layout layout_;
   int n_, blocks_;
-  std::unique_ptr<float, void (*)(void*)> memory_;
+  HugePages memory_;
 };
 
 // A tensor as a pass meets it that reads what is made in turns: copied row by row, borders included, to

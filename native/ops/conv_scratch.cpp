@@ -1,29 +1,20 @@
 #include "ops/conv_scratch.h"
 
-#include <sys/mman.h>
-
-#include <cstdlib>
-#include <cstring>
 #include <map>
 #include <mutex>
-#include <new>
 
 #include "cpu/threads.h"
 
 namespace rp {
+namespace {
 
-void* allocate_pages(int64_t bytes) {
-  constexpr size_t kPage = size_t{2} << 20;
-  const size_t alignment = bytes >= static_cast<int64_t>(kPage / 2) ? kPage : 64;
-  const size_t size = (static_cast<size_t>(bytes) + alignment - 1) / alignment * alignment;
-  void* memory = std::aligned_alloc(alignment, size == 0 ? alignment : size);
-  if (memory == nullptr) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-  if (alignment == kPage) madvise(memory, size, MADV_HUGEPAGE);  // advice only
-#endif
-  std::memset(memory, 0, size);
-  return memory;
+HugePages pages_of(int64_t bytes) {
+  HugePages pages((bytes + 3) / 4);
+  pages.touch();
+  return pages;
 }
+
+}  // namespace
 
 std::shared_ptr<ConvScratch> ConvScratch::of(ThreadTeam& team) {
   static std::mutex mutex;
@@ -39,26 +30,19 @@ std::shared_ptr<ConvScratch> ConvScratch::of(ThreadTeam& team) {
   return scratch;
 }
 
-ConvScratch::~ConvScratch() {
-  for (float* buffer : buffers_) std::free(buffer);
-  std::free(common_);
-}
-
 void ConvScratch::reserve(int64_t bytes, int64_t common_bytes, ThreadTeam& team) {
   if (common_bytes > common_bytes_) {
-    std::free(common_);
-    common_ = nullptr;
-    common_ = static_cast<float*>(allocate_pages(common_bytes));
+    common_ = HugePages();
+    common_ = pages_of(common_bytes);
     common_bytes_ = common_bytes;
   }
   if (bytes <= bytes_ && static_cast<int>(buffers_.size()) >= team.size()) return;
   if (bytes < bytes_) bytes = bytes_;
-  buffers_.resize(team.size(), nullptr);
+  buffers_.resize(team.size());
   // Each member allocates its own, so that the pages are near its core.
   team.parallel([&](int member) {
-    std::free(buffers_[member]);
-    buffers_[member] = nullptr;
-    buffers_[member] = static_cast<float*>(allocate_pages(bytes));
+    buffers_[member] = HugePages();
+    buffers_[member] = pages_of(bytes);
   });
   bytes_ = bytes;
 }

@@ -5,6 +5,8 @@
 #include <memory>
 #include <vector>
 
+#include "cpu/huge_pages.h"
+
 namespace rp {
 
 class ThreadTeam;
@@ -13,26 +15,20 @@ class ConvScratch {
  public:
   // The scratch of this team; made if it has none.
   static std::shared_ptr<ConvScratch> of(ThreadTeam&);
-  ~ConvScratch();
-  ConvScratch(const ConvScratch&) = delete;
-  ConvScratch& operator=(const ConvScratch&) = delete;
 
   // Grows every member's buffer to at least `bytes`, and the one that all share. Only while the team is idle.
   void reserve(int64_t bytes, int64_t common_bytes, ThreadTeam&);
   // 64-byte aligned.
-  float* member(int index) const { return buffers_[index]; }
-  float* common() const { return common_; }
+  float* member(int index) const { return buffers_[index].data(); }
+  float* common() const { return common_.data(); }
 
  private:
   ConvScratch() = default;
 
-  std::vector<float*> buffers_;
+  std::vector<HugePages> buffers_;
   int64_t bytes_ = 0;
-  float* common_ = nullptr;
+  HugePages common_;
   int64_t common_bytes_ = 0;
 };
-
-// Zeroed memory, 64-byte aligned, in 2 MiB pages where the system has them; free with std::free.
-void* allocate_pages(int64_t bytes);
 
 }  // namespace rp

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "cpu/features.h"
-#include "ops/conv_scratch.h"
 
 namespace rp {
 namespace {
@@ -16,17 +15,18 @@ constexpr int64_t kMostBytes = 128 << 20;
 void ColdRing::reserve(int64_t floats) {
   floats = std::max(floats, std::min(2 * core_caches().last_bytes, kMostBytes) / 4);
   if (floats <= floats_) return;
-  memory_.reset();
-  memory_.reset(static_cast<float*>(allocate_pages(4 * floats)));
+  memory_ = HugePages();
+  memory_ = HugePages(floats);
+  memory_.touch();
   floats_ = floats;
   at_ = 0;
   if (!values_) return;
-  for (int64_t i = 0; i < floats; i++) memory_.get()[i] = static_cast<float>(i * 37 % 101) * 0.01f - 0.5f;
+  for (int64_t i = 0; i < floats; i++) memory_.data()[i] = static_cast<float>(i * 37 % 101) * 0.01f - 0.5f;
 }
 
 float* ColdRing::next(int64_t floats) {
   if (at_ + floats > floats_) at_ = 0;
-  float* stretch = memory_.get() + at_;
+  float* stretch = memory_.data() + at_;
   at_ += floats;
   return stretch;
 }

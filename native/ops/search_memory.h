@@ -2,10 +2,9 @@
 // layers ago.
 #pragma once
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 #include <vector>
 
+#include "cpu/huge_pages.h"
 #include "cpu/threads.h"
 
 namespace rp {
@@ -22,7 +21,7 @@ class ColdRing {
 
  private:
   bool values_;
-  std::unique_ptr<float, void (*)(void*)> memory_{nullptr, std::free};
+  HugePages memory_;
   int64_t floats_ = 0, at_ = 0;
 };
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "cpu/features.h"
+#include "cpu/huge_pages.h"
 #include "cpu/threads.h"
-#include "engine/cpu/huge_pages.h"
 #include "engine/engine_abi.h"
 
 namespace rp {

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "cpu/huge_pages.h"
 #include "cpu/threads.h"
-#include "engine/cpu/huge_pages.h"
 #include "engine/cpu/parameters.h"
 #include "engine/cpu/plan.h"
 #include "engine/cpu/profile.h"

@@ -398,7 +398,11 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
       } else if (run.fetch && choices_.wgrad.prefetch) {
         args.next[0] =
             fetch_x_.next_call(run.x, channels, channel, tile, fetch_x_, fetches ? &next : nullptr);
-        if (fetches && b == range.from) args.next[1] = fetch_dy_.tile(run.dy, next, range.begin, outputs);
+        if (fetches) {  // a share beside each block
+          const int blocks = range.to - range.from, from = outputs * (b - range.from) / blocks;
+          const int to = outputs * (b - range.from + 1) / blocks;
+          args.next[1] = fetch_dy_.tile(run.dy, next, range.begin + from, to - from);
+        }
       }
       const int64_t of_tile = range.to - range.from;
       fetch_for_next(run, (i - run.first) * of_tile + b - range.from, (run.last - run.first) * of_tile,
