@@ -224,24 +224,23 @@ Napi::Value run_conv(const Napi::CallbackInfo& info) {
     const ConvCompanions makes_x = {made_x.work(), nullptr, made_x.of_members()};
     layer->forward(nullptr, *weights, y.base(), blocks, add, team, nullptr, makes_x);
   }
-  if (joint) {
-    ConvBackward run;
-    if (turns == "both") {
-      run.makes_x = made_x.work();
-      run.made_x = made_x.of_members();
-    } else {
-      run.x = x.base();
-    }
-    run.write_dx = write_dx;
-    run.dw = dw.Data();
-    run.add_dw = add;
-    run.beside = {made_dy.work(), nullptr, made_dy.of_members()};
-    run.dx = dx.base();
-    layer->backward(run, *weights, blocks, team);
+  ConvBackward run;
+  run.dx = dx.base();
+  run.write_dx = write_dx;
+  run.dw = dw.Data();
+  run.add_dw = add;
+  if (joint && turns == "both") {
+    run.makes_x = made_x.work();
+    run.made_x = made_x.of_members();
   } else {
-    layer->dgrad(dy.base(), *weights, dx.base(), blocks, write_dx, team);
-    layer->wgrad(x.base(), dy.base(), dw.Data(), blocks, add, team);
+    run.x = x.base();
   }
+  if (joint) {
+    run.beside = {made_dy.work(), nullptr, made_dy.of_members()};
+  } else {
+    run.dy = dy.base();
+  }
+  layer->backward(run, *weights, blocks, team);
 
   Napi::Object result = Napi::Object::New(env);
   result.Set("joint", joint);

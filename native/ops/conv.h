@@ -75,9 +75,9 @@ constexpr PhaseWrite kWriteAll = {0, 0}, kAddToAll = {~uint64_t{0}, 0};
 // The phases that some tap reaches; all of them where there are more than bits.
 uint64_t reached_phases(const ConvShape&, const ConvLayouts&);
 
-// What dgrad and wgrad of a layer read and write when they run together. Companions are dgrad's, and make dy.
+// What dgrad and wgrad of a layer read and write when they run together. Companions are dgrad's.
 struct ConvBackward {
-  const float* x = nullptr;
+  const float *x = nullptr, *dy = nullptr;  // dy null: made by a companion
   const RowWork* makes_x = nullptr;  // instead of x, in memory of each thread
   float* const* made_x = nullptr;
   float* dx = nullptr;
@@ -106,8 +106,10 @@ class ConvLayer {
                      const ConvCompanions& = {}) const = 0;
   // dw: packed, nnz values; add: dw += instead of =.
   virtual void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add, ThreadTeam&) const = 0;
-  // Both, a few rows at a time, of a layer that has_joint_backward: dy is made, read by either and forgotten.
-  // The same bits as one after the other.
+  // Both: by one kernel, where the choice says so; else, of a layer that has_joint_backward and whose dy is
+  // made in turns, a few rows at a time, so that dy is made, read by either and forgotten; else one after the
+  // other. But for the kernel that does both, with the same bits.
+  virtual bool one_backward_kernel() const = 0;
   virtual void backward(const ConvBackward&, const ConvWeights&, int blocks, ThreadTeam&) const = 0;
 
   // Bytes held by this object, by one ConvWeights, and scratch (all threads). Scratch is shared by all layers

@@ -4,6 +4,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -47,13 +48,28 @@ struct GatherPlace {
   char* y;                                 // tile's first position, first output of the range
   int64_t x_row, y_row, y_col, y_channel;  // bytes
   float* partial;
-  PrefetchLines next[1 + 2 * RowWork::kMostSources];
+  PrefetchLines next[2 + 3 * RowWork::kMostSources];
   int next_count;
   TileSums sums;
+  const char* with;  // of GatherDots: as y
+  int64_t with_row, with_col, with_channel;
+  int64_t image_part;
   int phase;
   int row, col, height, width;
   int channel_block, output, outputs;
   bool first, last;
+};
+
+// Wgrad within a run of dgrad, whose kernel takes both from what it loads of dy: x, whose positions are those
+// of the run's outputs. Sums are kept by image parts (conv_images.h); a part's tiles run in order, on one
+// thread or on several that share the outputs.
+struct GatherDots {
+  const float* x;
+  Layout layout;
+  const RowWork* makes;  // instead of x: in memory of each thread, of one image block
+  float* const* made;
+  const TileFetch& fetch;                                              // of x
+  const std::function<void(int64_t part, int output, int end)> begin;  // of a part, for outputs [output, end)
 };
 
 struct GatherRun {
@@ -66,6 +82,7 @@ struct GatherRun {
   int blocks;
   const ConvSums* sums;  // null: not wanted; of a single phase only
   ConvCompanions beside = {};
+  const GatherDots* dots = nullptr;  // of a single phase only
 
   // Whether the work beside it takes turns with the tiles: where these follow rows, or blocks are small, so
   // that rows are still in the caches. Elsewhere it would only keep what is written from being streamed.
@@ -133,7 +150,7 @@ class GatherItems {
   }
   // The first group of a thread that has whole ones, or the end.
   int64_t share_begin(int64_t member, int64_t members) const {
-    if (run_.beside.reads_input == nullptr) return groups_ * member / members;
+    if (run_.beside.reads_input == nullptr && run_.dots == nullptr) return groups_ * member / members;
     return part_begin(groups_, image_parts(groups_) * member / members);
   }
   // Image blocks before a group, which may be the end.
@@ -166,6 +183,7 @@ class GatherTurns {
     makes_ = share(run.beside.before, last_is_made);
     reads_ = share(run.beside.after, 0);
     reads_input_ = share(run.beside.reads_input, 0);
+    if (run.dots != nullptr) makes_with_ = share(run.dots->makes, 0);
   }
 
   // Has the rows made that this tile reads.
@@ -176,6 +194,8 @@ class GatherTurns {
       makes_.advance(run_->choice.across_blocks ? (tile.block + tile.height) * work->per_block()
                                                 : tile.block * work->per_block() + work->reaching(reach));
     }
+    if (const RowWork* work = makes_with_.work())
+      makes_with_.advance(tile.block * work->per_block() + work->reaching(tile.row + tile.height));
   }
 
   // Has the rows read that are complete with this tile: those written with the last strip of the last phase.
@@ -255,7 +275,7 @@ class GatherTurns {
 
   const GatherRun* run_ = nullptr;
   const GatherItems* items_ = nullptr;
-  RowProgress makes_, reads_, reads_input_;
+  RowProgress makes_, reads_, reads_input_, makes_with_;
 };
 
 template <class Call>
@@ -280,9 +300,19 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   // Few tiles: outputs are split as well. Every value is still computed by one thread in one order.
   const int groups = (first.outputs() + run.output_group - 1) / run.output_group;
   int64_t parts = 1;
-  while (!made && items * parts < 4 * team.size() && team.size() > 1 && parts * 4 <= groups) parts *= 2;
+  const int64_t of_images = image_parts(all.groups());
+  if (run.dots != nullptr) {
+    if (!made) parts = std::min<int64_t>(groups, (team.size() + of_images - 1) / of_images);
+  } else {
+    while (!made && items * parts < 4 * team.size() && team.size() > 1 && parts * 4 <= groups) parts *= 2;
+  }
+  const auto first_output = [&](int64_t part) {
+    return std::min<int>(first.outputs(), groups * part / parts * run.output_group);
+  };
 
-  const auto walk = [&](int64_t begin, int64_t end, int member, GatherTurns& turns) {
+  // Every `step`th of [begin, end), of image part `of_part`; what follows up to `last` is fetched.
+  const auto walk = [&](int64_t begin, int64_t end, int64_t last, int64_t step, int64_t of_part, int member,
+                        GatherTurns& turns) {
     GatherPlace place;
     place.x_row = x_row;
     place.y_row = y_row;
@@ -290,15 +320,21 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     place.y_channel = ly.channel_stride * 4;
     place.partial = scratch.member(member);
     const float* const input = made ? made[member] : run.x;  // made: of one image block
-    for (int64_t index = begin; index < end; index++) {
+    place.image_part = of_part;
+    const GatherDots* const dots = run.dots;
+    const float* const with = dots ? dots->makes ? dots->made[member] : dots->x : nullptr;
+    const Layout lw = dots ? dots->makes ? one_block(dots->layout) : dots->layout : Layout();
+    place.with_row = 4 * (run.choice.across_blocks ? lw.block_stride : lw.row_stride);
+    place.with_col = 64;
+    place.with_channel = lw.channel_stride * 4;
+    for (int64_t index = begin; index < end; index += step) {
       const int64_t part = index % parts;
       TileItem tile, next;
       place.phase = all.find(index / parts, &tile);
       const ConvPass& pass = run.phases[place.phase].pass;
       turns.before(tile, place.phase);
-      place.output = std::min<int>(pass.outputs(), groups * part / parts * run.output_group);
-      place.outputs =
-          std::min<int>(pass.outputs(), groups * (part + 1) / parts * run.output_group) - place.output;
+      place.output = first_output(part);
+      place.outputs = first_output(part + 1) - place.output;
       place.row = tile.row;
       place.col = tile.col;
       place.height = tile.height;
@@ -317,9 +353,11 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
       place.y =
           reinterpret_cast<char*>(run.y + ly.at(tile.block, place.output, tile.row * pass.y_step + pass.y_row,
                                                 tile.col * pass.y_step + pass.y_col));
+      if (dots)
+        place.with = reinterpret_cast<const char*>(with + lw.at(tile.block, place.output, tile.row, tile.col));
       // The next tile, by rows the first of the next rows.
       const int64_t next_item = index / parts + tile.of_rows - tile.in_rows;
-      const bool fetches = run.choice.prefetch && next_item * parts < end;
+      const bool fetches = run.choice.prefetch && next_item * parts < last;
       const int next_phase = fetches ? all.find(next_item, &next) : 0;
       const TileFetch &fetch = run.phases[place.phase].fetch, &of_next = run.phases[next_phase].fetch;
       for (int b = 0; b < channel_blocks; b++) {
@@ -340,10 +378,22 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
             const RowRange rows = all.new_rows(tile, place.phase, next, next_phase);
             if (!made) add(lines_of_rows(input, lx, rows, 0, pass.inputs(), step, steps));
             turns.fetch_next(rows, step, steps, add);
+            if (dots) {
+              const RowRange of_outputs = {next.block, next.row, next.row + next.height};
+              if (dots->makes == nullptr)
+                add(lines_of_rows(with, lw, of_outputs, 0, pass.outputs(), step, steps));
+              else
+                for (const RowWork::Source& source : *dots->makes)
+                  add(lines_of_source(source, dots->makes->rows(), of_outputs, step, steps));
+            }
           }
           turns.fetch_read(tile, place.phase, step, steps, add);
         } else if (run.choice.prefetch && !made) {
           add(fetch.next_call(input, channels, channel, tile, of_next, fetches ? &next : nullptr));
+          if (dots && fetches) {  // a share beside each block
+            const int from = place.outputs * b / channel_blocks, to = place.outputs * (b + 1) / channel_blocks;
+            add(dots->fetch.tile(with, next, place.output + from, to - from));
+          }
         }
         call(place);
       }
@@ -354,12 +404,26 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
 
   const RowWork *before = run.beside.before, *after = run.beside.after;
   const bool takes_turns = made || (run.turns_pay() && parts == 1 && all.groups() % team.size() == 0);
+  // Groups of image blocks before a part.
+  const auto part_of_images = [&](int64_t index) { return part_begin(all.groups(), index); };
   if (!takes_turns) {
     if (before != nullptr) before->run_all(run.blocks, team);
-    team.parallel_range(items * parts, [&](int64_t begin, int64_t end, int member) {
-      GatherTurns none;
-      walk(begin, end, member, none);
-    });
+    if (run.dots != nullptr) {
+      team.parallel_range(of_images * parts, [&](int64_t begin, int64_t end, int member) {
+        GatherTurns none;
+        for (int64_t i = begin; i < end; i++) {
+          const int64_t of_part = i / parts, share = i % parts;
+          run.dots->begin(of_part, first_output(share), first_output(share + 1));
+          const int64_t to = part_of_images(of_part + 1) * all.tiles() * parts;
+          walk(part_of_images(of_part) * all.tiles() * parts + share, to, to, parts, of_part, member, none);
+        }
+      });
+    } else {
+      team.parallel_range(items * parts, [&](int64_t begin, int64_t end, int member) {
+        GatherTurns none;
+        walk(begin, end, end, 1, 0, member, none);
+      });
+    }
     if (after != nullptr) after->run_all(run.blocks, team);
     return;
   }
@@ -377,7 +441,14 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     const int64_t end = all.share_begin(member + 1, team.size());
     if (made) std::fill_n(made[member] - lx.margin, lx.margin, 0.0f);
     GatherTurns turns(run, all, all.blocks_before(begin), all.blocks_before(end), neighbours, member);
-    walk(begin * all.tiles(), end * all.tiles(), member, turns);
+    const int64_t last = end * all.tiles();
+    if (run.dots == nullptr) return walk(begin * all.tiles(), last, last, 1, 0, member, turns);
+    for (int64_t part = 0; part < of_images; part++) {
+      const int64_t from = part_of_images(part), to = part_of_images(part + 1);
+      if (from < begin || from >= end) continue;
+      run.dots->begin(part, 0, first.outputs());
+      walk(from * all.tiles(), to * all.tiles(), last, 1, part, member, turns);
+    }
   });
 }
 

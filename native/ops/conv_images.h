@@ -79,6 +79,16 @@ void wgrad_by_images(const WgradRun& whole, int64_t groups, int64_t weights, int
   add_image_parts(whole.dw, whole.add, parts, weights, sums, team);
 }
 
+// Dgrad, then wgrad, of a dy that is stored.
+inline void backward_apart(const ConvLayer& layer, const ConvBackward& run, const ConvWeights& weights,
+                           int blocks, ThreadTeam& team) {
+  layer.dgrad(run.dy, weights, run.dx, blocks, run.write_dx, team, run.beside);
+  const auto start = std::chrono::steady_clock::now();
+  layer.wgrad(run.x, run.dy, run.dw, blocks, run.add_dw, team);
+  const std::chrono::duration<double, std::micro> spent = std::chrono::steady_clock::now() - start;
+  if (run.wgrad_microseconds != nullptr) *run.wgrad_microseconds += spent.count();
+}
+
 // Wgrad beside dgrad: what ConvCompanions::reads_input does, of a RowWork over the rows of dy, in steps of
 // tiling.band_rows(). For each part, clear(member), then walk(run, member) over tiles, band by band, then
 // put(run, member). reach: rows of x that taps reach below a position, plus one.

@@ -72,15 +72,21 @@ class LayerSearch {
     if (mask_.bits != nullptr && mask_.nnz == 0) return {};
     search_forward_and_wgrad();
     if (choices_.has_dgrad) search_dgrad();
+    if (choices_.has_dgrad && choices_.has_wgrad && !dense_) search_backward();
     ConvSearched found;
     found.choice = choice_text(choices_);
     char text[96];
     std::snprintf(text, sizeof text, "forward %.3g", gflops(forward_seconds_));
     found.figures = text;
-    if (choices_.has_dgrad) std::snprintf(text, sizeof text, " dgrad %.3g", gflops(dgrad_seconds_));
-    if (choices_.has_dgrad) found.figures += text;
-    if (choices_.has_wgrad) std::snprintf(text, sizeof text, " wgrad %.3g", gflops(wgrad_seconds_));
-    if (choices_.has_wgrad) found.figures += text;
+    if (choices_.has_dgrad && choices_.dgrad.dots) {
+      std::snprintf(text, sizeof text, " backward %.3g", 2 * gflops(dgrad_seconds_));
+      found.figures += text;
+    } else {
+      if (choices_.has_dgrad) std::snprintf(text, sizeof text, " dgrad %.3g", gflops(dgrad_seconds_));
+      if (choices_.has_dgrad) found.figures += text;
+      if (choices_.has_wgrad) std::snprintf(text, sizeof text, " wgrad %.3g", gflops(wgrad_seconds_));
+      if (choices_.has_wgrad) found.figures += text;
+    }
     found.figures += " GFLOP/s";
     return found;
   }
@@ -228,22 +234,9 @@ class LayerSearch {
 
   // Wgrad of a sparse layer walks forward's list: chosen for the least sum.
   void search_forward_and_wgrad() {
-    // As training runs it: with batch norm's statistics, but for a classifier, which has a single position.
-    const int64_t positions = int64_t{shape_.out_height()} * shape_.out_width();
-    const bool has_sums = choices_.has_wgrad && positions > 1;
-    std::vector<double> most_sums(has_sums ? blocks_ * positions * 2 * shape_.out_channels : 0);
-    const ConvSums sums{most_sums.data(), blocks_ / layouts_.y.parts * kImagesPerBlock};
-    const auto forward = [&](const TileChoice& tile) {
-      ConvChoices choices;
-      choices.forward = tile;
-      choices.has_dgrad = choices.has_wgrad = false;
-      return time(choices, [&](const ConvLayer& layer, const ConvWeights& weights) {
-        layer.forward(input(layouts_.x), weights, output(layouts_.y), blocks_, false, team_,
-                      has_sums ? &sums : nullptr);
-      });
-    };
-    std::vector<Timed> forwards =
-        time_all(candidates(ConvPassKind::forward), kCandidates, kPassSeconds, forward);
+    const auto forward = [this](const TileChoice& tile) { return time_forward(tile); };
+    forwards_ = time_all(candidates(ConvPassKind::forward), kCandidates, kPassSeconds, forward);
+    std::vector<Timed> forwards = forwards_;
     if (!choices_.has_wgrad) {
       set_forward(finals(forwards, true, forward));
       return;
@@ -284,6 +277,21 @@ class LayerSearch {
     wgrad_seconds_ = best.seconds;
   }
 
+  // As training runs it: with batch norm's statistics, but for a classifier, which has a single position.
+  double time_forward(const TileChoice& tile) {
+    const int64_t positions = int64_t{shape_.out_height()} * shape_.out_width();
+    const bool has_sums = choices_.has_wgrad && positions > 1;
+    if (has_sums) sums_.resize(blocks_ * positions * 2 * shape_.out_channels);
+    const ConvSums sums{sums_.data(), blocks_ / layouts_.y.parts * kImagesPerBlock};
+    ConvChoices choices;
+    choices.forward = tile;
+    choices.has_dgrad = choices.has_wgrad = false;
+    return time(choices, [&](const ConvLayer& layer, const ConvWeights& weights) {
+      layer.forward(input(layouts_.x), weights, output(layouts_.y), blocks_, false, team_,
+                    has_sums ? &sums : nullptr);
+    });
+  }
+
   void set_forward(const Timed& timed) {
     choices_.forward = timed.choice;
     forward_seconds_ = timed.seconds;
@@ -304,6 +312,33 @@ class LayerSearch {
     dgrad_seconds_ = best.seconds;
   }
 
+  // Both gradients by one kernel, where that is faster. Forward's list is then forward's alone.
+  void search_backward() {
+    std::vector<float> dw(mask_.nnz);
+    const auto backward = [&](const TileChoice& tile) {
+      ConvChoices choices = choices_;
+      choices.dgrad = tile;
+      return time(choices, [&](const ConvLayer& layer, const ConvWeights& weights) {
+        ConvBackward run;
+        run.x = input(layouts_.x);
+        run.dy = input(layouts_.dy);
+        run.dx = output(layouts_.dx);
+        run.dw = dw.data();
+        layer.backward(run, weights, blocks_, team_);
+      });
+    };
+    const std::vector<TileChoice> tiles = candidates(ConvPassKind::backward);
+    if (tiles.empty()) return;
+    const Timed best = finals(time_all(tiles, kCandidates, kPassSeconds, backward), true, backward);
+    if (best.seconds >= dgrad_seconds_ + wgrad_seconds_) return;
+    choices_.dgrad = best.choice;
+    dgrad_seconds_ = best.seconds;
+    wgrad_seconds_ = 0;
+    if (same_list(forwards_.front().choice, choices_.forward)) return;
+    set_forward(finals(forwards_, true, [this](const TileChoice& tile) { return time_forward(tile); }));
+    choices_.wgrad = candidates(ConvPassKind::wgrad, choices_.forward.channels).front();
+  }
+
   ConvShape shape_;
   const MaskView& mask_;
   ConvLayouts layouts_;
@@ -313,6 +348,8 @@ class LayerSearch {
   SearchMemory& memory_;
   const volatile int32_t* cancel_;
   std::vector<float> values_;
+  std::vector<double> sums_;      // batch norm's, of a timed forward pass
+  std::vector<Timed> forwards_;   // as ranked first, whatever their lists
   int blocks_ = 1;
   ConvChoices choices_;
   double forward_seconds_ = 0, dgrad_seconds_ = 0, wgrad_seconds_ = 0;

@@ -23,7 +23,7 @@ int largest_size(int limit, const Has& has) {
 std::string tile_text(const TileChoice& c) {
   return std::string(c.across_blocks ? "b" : "") + std::to_string(c.height) + "x" + std::to_string(c.width) +
          "/" + std::to_string(c.channels) + (c.stream ? "n" : "") + (c.prefetch ? "p" : "") +
-         (c.to_l1 ? "l" : "") + (c.by_rows ? "r" : "") + (c.pairs ? "t" : "");
+         (c.to_l1 ? "l" : "") + (c.by_rows ? "r" : "") + (c.pairs ? "t" : "") + (c.dots ? "w" : "");
 }
 
 bool parse_tile(const std::string& text, TileChoice* choice) {
@@ -54,6 +54,10 @@ bool parse_tile(const std::string& text, TileChoice* choice) {
   }
   if (*at == 't') {
     c.pairs = true;
+    at++;
+  }
+  if (*at == 'w' && !c.pairs) {
+    c.dots = true;
     at++;
   }
   if (*at != '\0' || c.height < 1 || c.width < 1 || c.channels < 1) return false;

@@ -21,10 +21,11 @@ struct TileChoice {
   bool to_l1 = false;     // fetch it into L1 instead
   bool by_rows = false;   // tiles follow each other along rows, not down columns
   bool pairs = false;     // of sparse lists: two outputs are walked together
+  bool dots = false;      // of sparse dgrads: wgrad goes with it, of what is loaded of dy
 };
 
 // "2x8/24", "b8x1/64" across blocks, then n (stream), p or pl (prefetch, to L1), r (by rows, never across
-// blocks) and t (two outputs together).
+// blocks), t (two outputs together) and w (wgrad with it).
 std::string tile_text(const TileChoice&);
 bool parse_tile(const std::string& text, TileChoice*);
 

@@ -75,6 +75,13 @@ class PrefetchCursor {
   int left_ = 0, share_ = 0;
 };
 
+template <int kHeight, int kWidth>
+RP_INLINE void prefetch_tile_to_read(const char* x, int64_t row, int64_t col) {
+  for (int h = 0; h < kHeight; h++, x += row) {
+    for (int c = 0; c < kWidth; c++) prefetch(x + c * col);
+  }
+}
+
 // A tile of an output that sums will be added to.
 template <int kHeight, int kWidth>
 RP_INLINE void prefetch_tile(const char* y, int64_t y_row, int64_t y_col) {

@@ -51,9 +51,9 @@ void Session::conv_backward(const Step& step, const BackwardStep& backward, bool
       zero_border(plan_.gradients[step.output], dy, begin, end);
     });
   }
-  // Dgrad first: beside it dy may be made.
-  if (backward.write[0] != GradientWrite::none) conv_dgrad(step, backward, accumulate);
-  if (program_->weight_gradients() && !backward.joint) {
+  if (backward.write[0] != GradientWrite::none) {
+    conv_gradients(step, backward, accumulate);
+  } else if (program_->weight_gradients()) {
     OpTimer timer(profile_, OpKind::conv_wgrad, spec.name);
     conv.layer->wgrad(value(step.input()), dy, parameters_.gradient(spec.weight), blocks, accumulate, team_);
   }
@@ -63,7 +63,8 @@ void Session::conv_backward(const Step& step, const BackwardStep& backward, bool
   }
 }
 
-void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool accumulate) {
+// Dx, and in programs that want it dw.
+void Session::conv_gradients(const Step& step, const BackwardStep& backward, bool accumulate) {
   const ConvSpec& spec = plan_.graph.convs[step.conv];
   const Conv& conv = convs_[step.conv];
   const auto& steps = plan_.graph.steps;
@@ -116,10 +117,12 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
   const int64_t event = profile_.begin(OpKind::conv_dgrad, spec.name.c_str());
   const int64_t sum_event = reader ? profile_.begin(OpKind::combine_sums, reader->name.c_str()) : -1;
   const int64_t x_event = x_maker ? profile_.begin(OpKind::combine_forward, x_maker->name.c_str()) : -1;
-  const int64_t wgrad_event = backward.joint ? profile_.begin(OpKind::conv_wgrad, spec.name.c_str()) : -1;
-  if (backward.joint) {
+  const bool wgrad = program_->weight_gradients();
+  const int64_t wgrad_event = wgrad ? profile_.begin(OpKind::conv_wgrad, spec.name.c_str()) : -1;
+  if (wgrad) {
     ConvBackward run;
     run.x = x_maker ? nullptr : value(step.input());
+    run.dy = backward.joint ? nullptr : gradient_of(step.output);
     run.makes_x = x_maker ? &makes_x : nullptr;
     run.made_x = made_x;
     run.dx = gradient_of(step.input());
@@ -128,7 +131,11 @@ void Session::conv_dgrad(const Step& step, const BackwardStep& backward, bool ac
     run.add_dw = accumulate;
     run.beside = beside;
     run.wgrad_microseconds = wgrad_event >= 0 ? &wgrad_time : nullptr;
+    const double start = profile_.clock();
     conv.layer->backward(run, *conv.weights, blocks, team_);
+    // Of one kernel either gradient has half.
+    if (conv.layer->one_backward_kernel())
+      wgrad_time = x_time + (profile_.clock() - start - write_time - sum_time - x_time) / 2;
   } else {
     conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks,
                       backward.write_dx, team_, beside);

@@ -91,6 +91,7 @@ class DenseConv final : public ConvLayer {
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
              ThreadTeam& team) const override;
+  bool one_backward_kernel() const override { return false; }
   void backward(const ConvBackward&, const ConvWeights&, int blocks, ThreadTeam&) const override;
 
   int64_t index_bytes() const override {
@@ -457,6 +458,7 @@ void DenseConv::add_tiles(const WgradRun& run, const WeightRange& range, float* 
 
 void DenseConv::backward(const ConvBackward& run, const ConvWeights& weights, int blocks,
                          ThreadTeam& team) const {
+  if (run.beside.input == nullptr) return backward_apart(*this, run, weights, blocks, team);
   const WeightRange all = weight_range({1, 1}, 0);
   const auto clear = [&](int member) { clear_sums(all, wgrad_sums(member)); };
   const auto walk = [&](const WgradRun& tiles, int member) { add_tiles(tiles, all, wgrad_sums(member)); };

@@ -63,6 +63,7 @@ class MaskedConv final : public ConvLayer {
     dense_->wgrad(x, dy, every, blocks, false, team);
     put_kept(every, dw, add, team);
   }
+  bool one_backward_kernel() const override { return false; }
   void backward(const ConvBackward& run, const ConvWeights& weights, int blocks,
                 ThreadTeam& team) const override {
     ConvBackward dense = run;

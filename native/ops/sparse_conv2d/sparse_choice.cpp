@@ -32,12 +32,38 @@ double positions_of(const ConvPass& pass, const TileChoice& choice, const TileIt
 
 constexpr int kShapeCount = sizeof kShapes / sizeof *kShapes;
 
+// add(choice) for every tile and a channel block for each share of L1 that its lines of x may take.
+template <class Add>
+void for_each_block(const ConvPass& pass, const HasTile& has, int blocks, const Add& add) {
+  for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
+    const int lines = lines_of(pass, choice, has_row_kinds(pass));
+    choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
+    choice.by_rows = choice.prefetch && rows_fit(pass, choice);
+    choice.stream = beyond_l2(pass.y.block_stride * 4, blocks, 8);
+    int previous = 0;
+    for (int limit : kBlockLines) {
+      choice.channels = even_blocks(pass.inputs(), lines_of_l1(limit) / lines);
+      if (choice.channels == previous) continue;
+      previous = choice.channels;
+      add(choice, memory_factor(lines * choice.channels, kMissSpan));
+    }
+  });
+}
+
+int blocks_of(const ConvPass& pass, const TileChoice& choice) {
+  return (pass.inputs() + choice.channels - 1) / choice.channels;
+}
+
 }  // namespace
 
 HasTile has_gather(const SparseConvKernels& kernels, int x_step, bool pairs) {
   return [&kernels, x_step, pairs](int h, int w) {
     return kernels.gather(h, w, x_step, pairs ? 2 : 1) != nullptr;
   };
+}
+
+HasTile has_gather_dot(const SparseConvKernels& kernels) {
+  return [&kernels](int height, int width) { return kernels.gather_dot(height, width) != nullptr; };
 }
 
 HasTile has_wgrad(const SparseConvKernels& kernels, int x_step) {
@@ -52,20 +78,9 @@ std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const 
   std::vector<TileCandidate> candidates;
   for (const bool pairs : {false, true}) {
     const HasTile has = has_gather(kernels, pass.x_step, pairs);
-    for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
+    for_each_block(pass, has, blocks, [&](TileChoice choice, double memory) {
       choice.pairs = pairs;
-      const int lines = lines_of(pass, choice, has_row_kinds(pass));
-      int previous = 0;
-      for (int limit : kBlockLines) {
-        const int channels = even_blocks(pass.inputs(), lines_of_l1(limit) / lines);
-        const int count = (pass.inputs() + channels - 1) / channels;
-        if (channels == previous) continue;
-        previous = channels;
-        choice.channels = channels;
-        choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
-        choice.by_rows = choice.prefetch && rows_fit(pass, choice);
-        choice.stream = beyond_l2(pass.y.block_stride * 4, blocks, 8);
-        const double memory = memory_factor(lines * channels, kMissSpan);
+      const int count = blocks_of(pass, choice);
         const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
           const int positions = tile.height * tile.width;
           const double used = positions_of(pass, choice, tile);
@@ -81,9 +96,28 @@ std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const 
           return per_output * (used * memory + passes * 2.5) + count * (passes * 22.0 + partial);
         });
         candidates.push_back({choice, cost});
-      }
     });
   }
+  return ranked(candidates);
+}
+
+std::vector<TileChoice> gather_dot_choices(const ConvPass& pass, int64_t nnz,
+                                           const SparseConvKernels& kernels, int blocks) {
+  const double per_output = static_cast<double>(nnz) / pass.outputs();
+  const HasTile has = has_gather_dot(kernels);
+  std::vector<TileCandidate> candidates;
+  for_each_block(pass, has, blocks, [&](TileChoice choice, double memory) {
+    choice.dots = true;
+    const int count = blocks_of(pass, choice);
+    const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
+      const int positions = tile.height * tile.width;
+      // A nonzero: a load for two FMAs a position, its dot loaded and stored. A block of an output: x into
+      // registers, partial sums both ways.
+      return per_output * (positions_of(pass, choice, tile) * std::max(2.0, 1.0 + memory) + 5.0) +
+             count * (26.0 + positions + (count > 1 ? 2.0 : 1.0) * positions);
+    });
+    candidates.push_back({choice, cost});
+  });
   return ranked(candidates);
 }
 

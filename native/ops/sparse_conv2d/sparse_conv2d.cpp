@@ -35,6 +35,11 @@ int64_t sums_that_fit(const SparseConvKernels& kernels) {  // of nonzeros, in L2
   return core_caches().l2_bytes * 5 / 8 / (4 * kernels.sum_floats);
 }
 
+// Whether a kernel may do both wgrad and dgrad: x has the positions of dgrad's only pass.
+bool takes_dots(const ConvShape& shape, const SparseConvKernels& kernels) {
+  return shape.stride == 1 && kernels.gather_dot(1, 1) != nullptr;
+}
+
 struct RowCuts {
   RowCut above, below;
 };
@@ -84,21 +89,27 @@ class SparseConv final : public ConvLayer {
 
   std::unique_ptr<ConvWeights> make_weights() const override { return std::make_unique<SparseWeights>(nnz_); }
 
-  // Some outputs at a time, block by block: their part of a block stands together in the list and the stream.
   void pack(const float* values, ConvWeights& weights, ThreadTeam& team) const override {
-    constexpr int kOutputs = 64;
     float* stream = static_cast<SparseWeights&>(weights).values.data();
+    for_each_weight(team, values, [&](float value, int32_t weight) { stream[weight] = value; });
+  }
+
+  // visit(packed[i], its place in the stream). Some outputs at a time, block by block: their part of a block
+  // stands together in the list and the stream.
+  template <class Packed, class Visit>
+  void for_each_weight(ThreadTeam& team, Packed* packed, const Visit& visit) const {
+    constexpr int kOutputs = 64;
     team.parallel_range((shape_.out_channels + kOutputs - 1) / kOutputs, [&](int64_t begin, int64_t end,
                                                                              int) {
       for (int64_t i = begin; i < end; i++) {
         const int first = static_cast<int>(i) * kOutputs;
         const int count = std::min(kOutputs, shape_.out_channels - first);
-        const float* from[kOutputs];
-        for (int o = 0; o < count; o++) from[o] = values + row_starts_[first + o];
+        Packed* from[kOutputs];
+        for (int o = 0; o < count; o++) from[o] = packed + row_starts_[first + o];
         for (int b = 0; b < list_.blocks; b++) {
           for (int o = 0; o < count; o++) {
-            const float* value = from[o];
-            list_.for_each_packed(b, first + o, [&](int32_t weight, int32_t) { stream[weight] = *value++; });
+            Packed* value = from[o];
+            list_.for_each_packed(b, first + o, [&](int32_t weight, int32_t) { visit(*value++, weight); });
             from[o] = value;
           }
         }
@@ -116,12 +127,7 @@ class SparseConv final : public ConvLayer {
 
   void dgrad(const float* dy, const ConvWeights& weights, float* dx, int blocks, PhaseWrite write,
              ThreadTeam& team, const ConvCompanions& beside) const override {
-    // The weights in the lists' order: once a pass, while every list is walked once a tile.
-    const float* stream = static_cast<const SparseWeights&>(weights).values.data();
-    float* values = scratch_->common();
-    team.parallel_range(dgrad_index_.size(), [&](int64_t begin, int64_t end, int) {
-      for (int64_t j = begin; j < end; j++) values[j] = stream[dgrad_index_[j]];
-    });
+    const float* values = dgrad_weights(weights, team);
     const int phases = static_cast<int>(dgrad_.size());
     gather({dgrad_.data(), phases, choices_.dgrad, together(choices_.dgrad), dy, dx, blocks, nullptr, beside},
            dgrad_lists_.data(), values, write, team);
@@ -129,6 +135,7 @@ class SparseConv final : public ConvLayer {
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
              ThreadTeam& team) const override;
+  bool one_backward_kernel() const override { return choices_.has_dgrad && choices_.dgrad.dots; }
   void backward(const ConvBackward&, const ConvWeights&, int blocks, ThreadTeam&) const override;
 
   int64_t index_bytes() const override {
@@ -174,8 +181,24 @@ class SparseConv final : public ConvLayer {
       args.sums = place.sums;
       args.outputs = place.outputs;
       args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
-      kernels_.gather(place.height, place.width, pass.x_step, list.together)(args);
+      if (run.dots == nullptr) return kernels_.gather(place.height, place.width, pass.x_step, list.together)(args);
+      args.with = place.with;
+      args.with_row = place.with_row;
+      args.with_col = place.with_col;
+      args.with_channel = place.with_channel;
+      args.dots = dots_of(place.image_part) + list.weights_of(place.channel_block, place.output);
+      kernels_.gather_dot(place.height, place.width)(args);
     });
+  }
+
+  // Dgrad's weights, in its lists' order.
+  const float* dgrad_weights(const ConvWeights& weights, ThreadTeam& team) const {
+    const float* stream = static_cast<const SparseWeights&>(weights).values.data();
+    float* values = scratch_->common();
+    team.parallel_range(dgrad_index_.size(), [&](int64_t begin, int64_t end, int) {
+      for (int64_t j = begin; j < end; j++) values[j] = stream[dgrad_index_[j]];
+    });
+    return values;
   }
 
   int channels_of(const TileChoice& choice, int inputs) const {
@@ -221,10 +244,15 @@ class SparseConv final : public ConvLayer {
     choice.channels = channels_of(choice, shape_.out_channels);
     choices_.dgrad = choice;
     std::vector<const ConvPass*> passes;
+    if (choice.dots && (!choices_.has_wgrad || !takes_dots(shape_, kernels_))) {
+      fail("[conv] choice \"dgrad=%s\": expected no w: this layer's wgrad cannot go with its dgrad.",
+           tile_text(choice).c_str());
+    }
     for (GatherPhase& phase : dgrad_) {
-      phase.cut(choice, has_gather(kernels_, 1, choice.pairs));
+      phase.cut(choice, choice.dots ? has_gather_dot(kernels_) : has_gather(kernels_, 1, choice.pairs));
       passes.push_back(&phase.pass);
     }
+    if (choice.dots) fetch_with_ = TileFetch(pass_of_positions(forward_.pass.x), choice, TileLines::not_read_before);
     dgrad_lists_ = dgrad_lists(shape_, mask, passes, choice.channels, together(choice),
                                stream_order(list_, nnz_), &dgrad_index_);
   }
@@ -261,12 +289,17 @@ class SparseConv final : public ConvLayer {
   int64_t sums_capacity() const { return std::max<int64_t>(sums_that_fit(kernels_), longest_); }
   int64_t sums_floats() const { return std::min(sums_capacity(), nnz_) * kernels_.sum_floats + kSumsPadding; }
 
+  // Of a part of the images, in the order of dgrad's list; and behind all parts, in stream order.
+  float* dots_of(int64_t part) const { return image_sums() + part * nnz_; }
+  void backward_with_dots(const ConvBackward&, const ConvWeights&, int blocks, ThreadTeam&) const;
+
   // Scratch, in floats. Of all threads: dgrad's values, then wgrad's sums of parts of the images. Of each:
   // partial sums of a gather, then the sums of wgrad, which may run beside it.
   int64_t dgrad_values() const { return (static_cast<int64_t>(dgrad_index_.size()) + 15) / 16 * 16; }
   float* image_sums() const { return scratch_->common() + dgrad_values(); }
   int64_t common_bytes() const {
-    return (4 * (dgrad_values() + (by_images() ? kImageParts * nnz_ : 0)) + 63) / 64 * 64;
+    const int64_t sums = choices_.dgrad.dots ? kImageParts * nnz_ + nnz_ : by_images() ? kImageParts * nnz_ : 0;
+    return (4 * (dgrad_values() + sums) + 63) / 64 * 64;
   }
   int64_t partial_floats() const {
     int64_t bytes = forward_.scratch(choices_.forward);
@@ -295,6 +328,7 @@ class SparseConv final : public ConvLayer {
   std::vector<int32_t> dgrad_index_;     // of their nonzeros, the place in the forward list
   Tiling wgrad_tiling_;
   TileFetch fetch_x_, fetch_dy_;  // of wgrad
+  TileFetch fetch_with_;          // of dgrad that wgrad goes with: x
   int32_t longest_ = 0;           // nonzeros of one output in one block, at most
   int wgrad_outputs_ = 1;         // outputs whose sums are held together
 };
@@ -432,8 +466,39 @@ void SparseConv::put_sums(const ListRange& range, int64_t nonzeros, float* sums,
   }
 }
 
+// Parts are added in order, then put where their nonzeros stand in the stream, and from there where they stand
+// in the packed order.
+void SparseConv::backward_with_dots(const ConvBackward& run, const ConvWeights& weights, int blocks,
+                                    ThreadTeam& team) const {
+  const SparseList& list = dgrad_lists_.front();
+  const auto begin = [&](int64_t part, int output, int end) {
+    for (int b = 0; b < list.blocks; b++) {
+      const int32_t from = list.weights_of(b, output);
+      std::fill_n(dots_of(part) + from, list.weights_of(b, end) - from, 0.0f);
+    }
+  };
+  const GatherDots dots = {run.x, forward_.pass.x, run.makes_x, run.made_x, fetch_with_, begin};
+  gather({dgrad_.data(), 1, choices_.dgrad, 1, run.dy, run.dx, blocks, nullptr, run.beside, &dots},
+         dgrad_lists_.data(), dgrad_weights(weights, team), run.write_dx, team);
+  const int64_t parts = image_parts(dgrad_.front().tiling.groups(blocks)), kept = dgrad_index_.size();
+  float* const stream = dots_of(kImageParts);
+  if (kept < nnz_) std::fill_n(stream, nnz_, 0.0f);
+  team.parallel_range(kept, [&](int64_t from, int64_t to, int) {
+    for (int64_t j = from; j < to; j++) {
+      float sum = 0;
+      for (int64_t part = 0; part < parts; part++) sum += dots_of(part)[j];
+      stream[dgrad_index_[j]] = sum;
+    }
+  });
+  for_each_weight(team, run.dw, [&](float& packed, int32_t weight) {
+    packed = run.add_dw ? packed + stream[weight] : stream[weight];
+  });
+}
+
 void SparseConv::backward(const ConvBackward& run, const ConvWeights& weights, int blocks,
                           ThreadTeam& team) const {
+  if (choices_.dgrad.dots) return backward_with_dots(run, weights, blocks, team);
+  if (run.beside.input == nullptr) return backward_apart(*this, run, weights, blocks, team);
   const ListRange all = {0, shape_.out_channels, 0, list_.blocks};
   const auto clear = [&](int member) { clear_sums(nnz_, wgrad_sums(member)); };
   const auto walk = [&](const WgradRun& tiles, int member) { add_tiles(tiles, all, wgrad_sums(member)); };
@@ -473,11 +538,14 @@ bool sparse_wgrad_goes_beside(const Layout& x, int64_t nnz) {
 std::vector<TileChoice> sparse_candidates(ConvPassKind kind, const ConvShape& shape, const MaskView& mask,
                                           const ConvLayouts& layouts, Isa isa, int blocks, int channels) {
   const SparseConvKernels& kernels = sparse_conv_kernels(isa);
-  if (kind == ConvPassKind::dgrad) {
+  if (kind == ConvPassKind::dgrad || kind == ConvPassKind::backward) {
     const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
+    if (kind == ConvPassKind::backward && !takes_dots(shape, kernels)) return {};
     const ConvPass& pass = main_pass(passes);
     const int64_t taps = int64_t{shape.kernel_h} * shape.kernel_w;
-    return gather_choices(pass, mask.nnz * static_cast<int64_t>(pass.taps.size()) / taps, kernels, blocks);
+    const int64_t nnz = mask.nnz * static_cast<int64_t>(pass.taps.size()) / taps;
+    return kind == ConvPassKind::dgrad ? gather_choices(pass, nnz, kernels, blocks)
+                                       : gather_dot_choices(pass, nnz, kernels, blocks);
   }
   const ConvPass pass = forward_pass(shape, layouts);
   return kind == ConvPassKind::forward

@@ -5,6 +5,8 @@
 //   the
 //                                                           transposed list
 //   wgrad    acc[j][lane] += Σ_t dy[o][t][lane] · x[t + offset[j]][lane]
+//   gather_dot  gather, and dot[j] += Σ_t Σ_lane with[o][t][lane] · x[t + offset[j]][lane]: dgrad and wgrad at
+//               once, of a list of dgrad, with = the layer's x: what is loaded of dy serves both
 //   reduce   acc[j] = Σ_lane acc[j][lane], packed to the front (sum_floats 1: wgrad did it)
 //
 // t runs over the height × width positions of a tile; every position is sixteen images. A nonzero is one
@@ -44,6 +46,10 @@ struct SparseGatherArgs {
   TileSums sums;
   int outputs;
   uint32_t flags;
+  // gather_dot: the tile's first position, first of the outputs; bytes between its rows, columns, outputs.
+  const char* with;
+  int64_t with_row, with_col, with_channel;
+  float* dots;  // of the outputs' nonzeros, in list order
 };
 
 struct SparseWgradArgs {
@@ -70,6 +76,7 @@ struct SparseConvKernels {
   // Null when there is none. x_step: distance of neighbouring positions in x (any when width is 1).
   // together: outputs.
   SparseGather (*gather)(int height, int width, int x_step, int together);
+  SparseGather (*gather_dot)(int height, int width);  // x_step 1, single outputs
   SparseWgrad (*wgrad)(int height, int width, int x_step, int together);
   void (*reduce)(float* sums, int64_t count);
   void (*stream_fence)();  // after the last kStreamOut call of a thread

@@ -15,6 +15,8 @@ namespace {
 // one for the product. wgrad holds four sums beside the tile.
 constexpr int kGatherPositions = kRegisters == 32 ? 28 : 14;
 constexpr int kWgradPositions = kRegisters == 32 ? 24 : 8;
+// gather_dot holds sums and `with` of each position; wide vectors only.
+constexpr int kDotPositions = kLanes == 16 && kRegisters == 32 ? 12 : 0;
 constexpr int kAddAhead = 3;  // outputs whose sums are to be added are fetched so far ahead
 constexpr int kLine = 64;     // bytes of one position: sixteen images
 
@@ -110,6 +112,27 @@ RP_INLINE void gather_row(const SparseGatherArgs& args, int row, ListCursor& cur
   skip_to(end);
 }
 
+// The sums of an output's tile, kVectors a position, to y, or beside those of the channel blocks so far.
+template <int kHeight, int kWidth, int kVectors, bool kLast>
+RP_INLINE void put_sums(const SparseGatherArgs& args, Vec* sum, int output, int lane) {
+  constexpr int kTile = kHeight * kWidth, kSums = kTile * kVectors;
+  const auto partial_of = [&](int s) {
+    return args.partial + (int64_t{output} * kTile * 16 + lane) + s / kVectors * 16 + s % kVectors * kLanes;
+  };
+  if (!(args.flags & kFirstBlock)) {
+#pragma GCC unroll 32
+    for (int s = 0; s < kSums; s++) sum[s] = sum[s] + load(partial_of(s));
+  }
+  if (!kLast) {
+#pragma GCC unroll 32
+    for (int s = 0; s < kSums; s++) store(partial_of(s), sum[s]);
+    return;
+  }
+  if (args.sums.sums != nullptr) sum_tile<kHeight, kWidth, kVectors>(sum, args.sums, output, lane);
+  store_tile<kHeight, kWidth, kVectors>(sum, args.y + output * args.y_channel + lane * 4, args.y_row,
+                                        args.y_col, args.flags);
+}
+
 template <int kHeight, int kWidth, int kStep, int kOutputs, bool kCut, bool kLast>
 __attribute__((noinline)) void gather_outputs(const SparseGatherArgs& call) {
   const SparseGatherArgs args = call;  // what no store can change
@@ -135,10 +158,6 @@ __attribute__((noinline)) void gather_outputs(const SparseGatherArgs& call) {
     if (cursor.at == args.list + ends[row + kRows] && !first && !kLast) continue;
     ListCursor behind = cursor;
     for (int lane = 0; lane < 16; lane += kLanes * kVectors) {
-      const auto partial_of = [&](int k, int s) {
-        return args.partial + (int64_t{o + k} * kTile * 16 + lane) + s / kVectors * 16 +
-               s % kVectors * kLanes;
-      };
       Vec sum[kOutputs][kSums];
 #pragma GCC unroll 2
       for (int k = 0; k < kOutputs; k++) {
@@ -156,19 +175,7 @@ __attribute__((noinline)) void gather_outputs(const SparseGatherArgs& call) {
       }
 #pragma GCC unroll 2
       for (int k = 0; k < kOutputs; k++) {
-        if (k >= outputs) continue;
-        if (!first) {
-#pragma GCC unroll 32
-          for (int s = 0; s < kSums; s++) sum[k][s] = sum[k][s] + load(partial_of(k, s));
-        }
-        if (!kLast) {
-#pragma GCC unroll 32
-          for (int s = 0; s < kSums; s++) store(partial_of(k, s), sum[k][s]);
-          continue;
-        }
-        if (args.sums.sums != nullptr) sum_tile<kHeight, kWidth, kVectors>(sum[k], args.sums, o + k, lane);
-        store_tile<kHeight, kWidth, kVectors>(sum[k], y + (o + k) * y_channel + lane * 4, y_row, y_col,
-                                              flags);
+        if (k < outputs) put_sums<kHeight, kWidth, kVectors, kLast>(args, sum[k], o + k, lane);
       }
     }
     cursor = behind;
@@ -366,6 +373,149 @@ void reduce(float* sums, int64_t count) {
 
 void fence() { stream_fence(); }
 
+// ---- gather with dots
+
+// kCount nonzeros, one after another: the sums of an output and `with` take the registers. Of their dots the
+// lanes are summed together.
+template <int kWidth, int kFrom, int kTo, int kCount>
+RP_INLINE void dot_nonzeros(const char* const* now, const float* weights, int64_t x_row, const Vec* with,
+                            Vec* sum, float* dots) {
+  Vec four[4];
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; k++) {
+    four[k] = zero();
+    if (k >= kCount) continue;
+    const char* p = now[k];
+    const Vec weight = broadcast(weights[k]);
+#pragma GCC unroll 16
+    for (int h = kFrom; h < kTo; h++) {
+#pragma GCC unroll 16
+      for (int c = 0; c < kWidth; c++) {
+        const int s = h * kWidth + c;
+        Vec xv = load(reinterpret_cast<const float*>(p + c * kLine));
+        keep(xv);
+        sum[s] = fmadd(weight, xv, sum[s]);
+        four[k] = h == kFrom && c == 0 ? with[s] * xv : fmadd(with[s], xv, four[k]);
+      }
+      if (h + 1 < kTo) {
+        p += x_row;
+        RP_OPAQUE(p);
+      }
+    }
+    keep(four[k]);
+  }
+  if (kCount == 4) return add_lane_sums(dots, four);
+  // What follows may be another thread's.
+  float sums[4] = {};
+  add_lane_sums(sums, four);
+#pragma GCC unroll 4
+  for (int k = 0; k < kCount; k++) dots[k] += sums[k];
+}
+
+// The entries of [list, end), for rows [kFrom, kTo) of the tile, as in wgrad_range.
+template <int kWidth, int kFrom, int kTo>
+RP_INLINE void dot_range(const char* x, int64_t x_row, const Vec* with, const int32_t* list,
+                         const int32_t* end, const float* weights, Vec* sum, float* dots) {
+  const char* now[4];
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; k++) now[k] = x + (list[k] & kOffsetMask);
+#pragma GCC unroll 1
+  for (; list + 4 <= end; list += 4, weights += 4, dots += 4) {
+    const char* next[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+      next[k] = x + (list[4 + k] & kOffsetMask);
+      RP_OPAQUE(next[k]);
+    }
+    dot_nonzeros<kWidth, kFrom, kTo, 4>(now, weights, x_row, with, sum, dots);
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) now[k] = next[k];
+  }
+  switch (end - list) {
+    case 3:
+      dot_nonzeros<kWidth, kFrom, kTo, 3>(now, weights, x_row, with, sum, dots);
+      break;
+    case 2:
+      dot_nonzeros<kWidth, kFrom, kTo, 2>(now, weights, x_row, with, sum, dots);
+      break;
+    case 1:
+      dot_nonzeros<kWidth, kFrom, kTo, 1>(now, weights, x_row, with, sum, dots);
+      break;
+    default:
+      break;
+  }
+}
+
+// A list row.
+template <int kHeight, int kWidth, bool kCut>
+RP_INLINE void dot_row(const SparseGatherArgs& args, int row, const int32_t* list, const int32_t* end,
+                       const float* weights, const Vec* with, Vec* sum, float* dots) {
+  const int64_t x_row = args.x_row;
+  if constexpr (!kCut) {
+    dot_range<kWidth, 0, kHeight>(args.x, x_row, with, list, end, weights, sum, dots);
+    return;
+  }
+  const int32_t* above = args.above != RowCut::none ? list + args.splits[2 * row] : list;
+  const int32_t* below = args.below != RowCut::none ? list + args.splits[2 * row + 1] : end;
+  if constexpr (kHeight > 1) {
+    if (args.above == RowCut::edge)
+      dot_range<kWidth, 1, kHeight>(args.x + x_row, x_row, with, list, above, weights, sum, dots);
+  }
+  dot_range<kWidth, 0, kHeight>(args.x, x_row, with, above, below, weights + (above - list), sum,
+                                dots + (above - list));
+  if constexpr (kHeight > 1) {
+    if (args.below == RowCut::edge)
+      dot_range<kWidth, 0, kHeight - 1>(args.x, x_row, with, below, end, weights + (below - list), sum,
+                                        dots + (below - list));
+  }
+}
+
+template <int kHeight, int kWidth, bool kCut, bool kLast>
+__attribute__((noinline)) void gather_dot_outputs(const SparseGatherArgs& call) {
+  const SparseGatherArgs args = call;  // what no store can change
+  constexpr int kTile = kHeight * kWidth;
+  PrefetchCursor next(args.next, args.next_count, args.outputs);
+  const int32_t* const begin = args.list + args.ends[0];
+  const int32_t* list = begin;
+  for (int o = 0; o < args.outputs; o++) {
+    next.step();
+    if (kLast && (args.flags & kAddOut) && o + kAddAhead < args.outputs)
+      prefetch_tile<kHeight, kWidth>(args.y + (o + kAddAhead) * args.y_channel, args.y_row, args.y_col);
+    // The next output's, before its multiply-adds wait for it.
+    prefetch_tile_to_read<kHeight, kWidth>(args.with + (o + 1) * args.with_channel, args.with_row,
+                                           args.with_col);
+    const int32_t* const end = args.list + args.ends[o + 1];
+    if (list == end && !(args.flags & kFirstBlock) && !kLast) continue;
+    Vec sum[kTile], with[kTile];
+    const char* from = args.with + o * args.with_channel;
+#pragma GCC unroll 16
+    for (int h = 0; h < kHeight; h++) {
+#pragma GCC unroll 16
+      for (int c = 0; c < kWidth; c++) {
+        with[h * kWidth + c] = load(reinterpret_cast<const float*>(from + c * args.with_col));
+        keep(with[h * kWidth + c]);
+        sum[h * kWidth + c] = zero();
+      }
+      from += args.with_row;
+      RP_OPAQUE(from);
+    }
+    dot_row<kHeight, kWidth, kCut>(args, o, list, end, args.weights + (list - begin), with, sum,
+                                   args.dots + (list - begin));
+    list = end;
+    put_sums<kHeight, kWidth, 1, kLast>(args, sum, o, 0);
+  }
+}
+
+template <int kHeight, int kWidth>
+void gather_dot(const SparseGatherArgs& args) {
+  const bool cut = args.above != RowCut::none || args.below != RowCut::none;
+  if (args.flags & kLastBlock)
+    return cut ? gather_dot_outputs<kHeight, kWidth, true, true>(args)
+               : gather_dot_outputs<kHeight, kWidth, false, true>(args);
+  cut ? gather_dot_outputs<kHeight, kWidth, true, false>(args)
+      : gather_dot_outputs<kHeight, kWidth, false, false>(args);
+}
+
 // ---- choice by tile
 
 // Pairs of wide vectors only: narrow ones have no registers to spare.
@@ -386,6 +536,20 @@ SparseWgrad wgrad_of(int together) {
     if (together == 1) return wgrad<kHeight, kWidth, kStep, 1>;
     if constexpr (kLanes == 16) return wgrad<kHeight, kWidth, kStep, 2>;
   }
+  return nullptr;
+}
+
+template <int kHeight, int kWidth>
+SparseGather gather_dot_of() {
+  if constexpr (kHeight * kWidth <= kDotPositions) return gather_dot<kHeight, kWidth>;
+  return nullptr;
+}
+
+SparseGather find_gather_dot(int height, int width) {
+#define TILE(h, w) \
+  if (height == h && width == w) return gather_dot_of<h, w>();
+#include "ops/sparse_conv2d/tiles.inc"
+#undef TILE
   return nullptr;
 }
 
@@ -415,7 +579,7 @@ SparseWgrad find_wgrad(int height, int width, int x_step, int together) {
 
 const SparseConvKernels& sparse_conv_kernels() {
   static const SparseConvKernels kernels = {kLanes,     kGatherPositions, kSumFloats, find_gather,
-                                            find_wgrad, reduce,           fence};
+                                            find_gather_dot, find_wgrad, reduce,           fence};
   return kernels;
 }
 
