@@ -91,7 +91,7 @@ Ceilings CeilingMeter::best() {
 }
 
 Ceilings CeilingMeter::now(bool dense) {
-  return {dense ? fma() : 0, dense ? 0 : load_fma(), read(), copy()};
+  return {fma(), dense ? 0 : load_fma(), read(), copy()};
 }
 
 }  // namespace rp_bench

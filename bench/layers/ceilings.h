@@ -27,7 +27,7 @@ class CeilingMeter {
   // What the machine reaches undisturbed: the best of many, over some seconds.
   Ceilings best();
   // What it reaches just now, in some milliseconds: less than the best where two virtual cores share a real
-  // one, or other machines its memory. A dense kernel's: load_fma is not measured; a sparse one's: fma is not.
+  // one, or other machines its memory. A dense kernel's: load_fma is not measured.
   Ceilings now(bool dense);
 
  private:

@@ -11,6 +11,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -21,6 +22,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "ceilings.h"
@@ -234,6 +236,7 @@ double verify(const Layer& layer, const Case& c, Tensor& x, Tensor& y, Tensor& d
 // activations once from and to memory.
 struct Work {
   double flops, bytes;
+  int flops_a_load;  // multiply-adds that share a loaded operand
 };
 
 // The least time that the ceilings of the moment leave it.
@@ -242,7 +245,8 @@ struct Bound {
   double longer() const { return std::max(compute, memory); }
 };
 
-enum Pass { kForward, kDgrad, kWgrad };
+enum Pass { kForward, kDgrad, kWgrad, kBackward };  // kBackward: both gradients by one kernel
+constexpr const char* kPassNames[] = {"forward", "dgrad", "wgrad", "backward"};
 
 Work work_of(const Layer& layer, const Case& c, Pass pass) {
   const ConvShape& s = layer.shape;
@@ -265,18 +269,26 @@ Work work_of(const Layer& layer, const Case& c, Pass pass) {
   }
   macs *= layer.images;
   // A kernel smaller than its stride leaves out rows and columns of x; dgrad writes them all the same.
-  const double rows = pass == kDgrad ? 1 : double(std::min(s.kernel_h, s.stride)) / s.stride;
-  const double cols = pass == kDgrad ? 1 : double(std::min(s.kernel_w, s.stride)) / s.stride;
+  const bool writes_all = pass == kDgrad || pass == kBackward;
+  const double rows = writes_all ? 1 : double(std::min(s.kernel_h, s.stride)) / s.stride;
+  const double cols = writes_all ? 1 : double(std::min(s.kernel_w, s.stride)) / s.stride;
   const double x = 4.0 * layer.images * s.in_channels * s.in_height * s.in_width * rows * cols;
   const double y = 4.0 * layer.images * s.out_channels * s.out_height() * s.out_width();
-  return {2 * macs, x + y};
+  if (pass == kBackward) return {4 * macs, 2 * x + y, 2};
+  return {2 * macs, x + y, 1};
 }
 
-// ceilings: before and after it.
-Bound bound_of(const Work& work, bool dense, Pass pass, const rp_bench::Ceilings (&ceilings)[2]) {
+// Ceilings measured before and after a pass.
+using Bracket = std::array<rp_bench::Ceilings, 2>;
+
+// Sparse kernels load an operand for each multiply-add, or for two, which are then
+// bound by either rate.
+Bound bound_of(const Work& work, bool dense, Pass pass, const Bracket& ceilings) {
   Bound bound = {0, 0};
   for (const rp_bench::Ceilings& c : ceilings) {
-    bound.compute += 0.5e-9 * work.flops / (dense ? c.fma : c.load_fma);
+    const double loads = dense ? 0 : work.flops / work.flops_a_load / c.load_fma;
+    const double adds = dense || work.flops_a_load > 1 ? work.flops / c.fma : 0;
+    bound.compute += 0.5e-9 * std::max(loads, adds);
     bound.memory += 0.5e-9 * work.bytes / (pass == kWgrad ? c.read : c.copy);
   }
   return bound;
@@ -305,14 +317,23 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
   const auto conv = rp::make_conv(s, mask, layouts, options, team);
   const auto weights = conv->make_weights();
   const int blocks = options.max_blocks;
-  const std::function<void()> ours[3] = {
+  rp::ConvBackward both;
+  both.x = x.base();
+  both.dy = dy.base();
+  both.dx = dx.base();
+  both.dw = dw.data();
+  const std::function<void()> ours[] = {
       [&] {
         conv->pack(c.values.data(), *weights, team);
         conv->forward(x.base(), *weights, y.base(), blocks, false, team);
       },
       [&] { conv->dgrad(dy.base(), *weights, dx.base(), blocks, rp::kWriteAll, team); },
-      [&] { conv->wgrad(x.base(), dy.base(), dw.data(), blocks, false, team); }};
-  for (const auto& pass : ours) pass();
+      [&] { conv->wgrad(x.base(), dy.base(), dw.data(), blocks, false, team); },
+      [&] { conv->backward(both, *weights, blocks, team); }};
+  const std::vector<Pass> passes = conv->one_backward_kernel()
+                                       ? std::vector<Pass>{kForward, kBackward}
+                                       : std::vector<Pass>{kForward, kDgrad, kWgrad};
+  for (const Pass pass : passes) ours[pass]();
   const double error = verify(layer, c, x, y, dy, dx, dw);
   if (!(error < 1e-5)) {
     std::fprintf(stderr, "%s at sparsity %g: wrong result, relative error %g\n", layer.name.c_str(), sparsity,
@@ -320,35 +341,39 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
     std::exit(1);
   }
   rp_bench::OneDnnPeer peer(layer.images, s);
-  const std::function<void()> theirs[3] = {[&] { peer.forward(); }, [&] { peer.dgrad(); },
-                                           [&] { peer.wgrad(); }};
-  Work work[3];
-  for (int pass = 0; pass < 3; pass++) work[pass] = work_of(layer, c, static_cast<Pass>(pass));
-  std::vector<double> seconds[2][3], of_bound[3];
-  int memory_bound[3] = {0, 0, 0};
+  const std::function<void()> theirs[] = {[&] { peer.forward(); }, [&] { peer.dgrad(); },
+                                          [&] { peer.wgrad(); }};
+  const bool dense = sparsity == 0;
+  std::vector<double> seconds[2][4], of_bound[4];
+  int memory_bound[4] = {};
+  const auto time = [&](bool mine, const std::function<void()>& run) {
+    flush_caches();
+    // The other side's caches hold what measuring the ceilings leaves, too.
+    if (!mine) meter.now(dense);
+    change_sides(mine, team);
+    rp_bench::Ceilings ceilings[2];
+    if (mine) ceilings[0] = meter.now(dense);
+    const double start = now();
+    run();
+    const double taken = now() - start;
+    if (mine) ceilings[1] = meter.now(dense);
+    return std::make_pair(taken, Bracket{ceilings[0], ceilings[1]});
+  };
   for (int repetition = -1; repetition < repetitions; repetition++) {
-    for (int pass = 0; pass < 3; pass++) {
-      for (int side = 0; side < 2; side++) {
-        flush_caches();
-        rp_bench::Ceilings ceilings[2];
-        if (side == 1) meter.now(sparsity == 0);
-        change_sides(side == 0, team);
-        if (side == 0) ceilings[0] = meter.now(sparsity == 0);
-        const double start = now();
-        (side == 0 ? ours : theirs)[pass]();
-        const double taken = now() - start;
-        if (repetition < 0) continue;
-        seconds[side][pass].push_back(taken);
-        if (side == 1) continue;
-        ceilings[1] = meter.now(sparsity == 0);
-        const Bound bound = bound_of(work[pass], sparsity == 0, static_cast<Pass>(pass), ceilings);
-        of_bound[pass].push_back(bound.longer() / taken);
-        memory_bound[pass] += bound.memory > bound.compute;
-      }
+    for (const Pass pass : passes) {
+      const auto [taken, ceilings] = time(true, ours[pass]);
+      double dense_taken = 0;
+      for (const Pass one : pass == kBackward ? std::vector<Pass>{kDgrad, kWgrad} : std::vector<Pass>{pass})
+        dense_taken += time(false, theirs[one]).first;
+      if (repetition < 0) continue;
+      seconds[0][pass].push_back(taken);
+      seconds[1][pass].push_back(dense_taken);
+      const Bound bound = bound_of(work_of(layer, c, pass), dense, pass, ceilings);
+      of_bound[pass].push_back(bound.longer() / taken);
+      memory_bound[pass] += bound.memory > bound.compute;
     }
   }
   const double macs = double(layer.images) * s.out_height() * s.out_width() * nnz;
-  static const char* const passes[3] = {"forward", "dgrad", "wgrad"};
   std::printf(
       "{\"layer\":\"%s\",\"shape\":[%d,%d,%d,%d,%d,%d,%d,%d],\"images\":%d,\"sparsity\":%g,\"nnz\":%lld,"
       "\"threads\":%d,\"error\":%.2g,\"choice\":"
@@ -360,19 +385,19 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
       // Values, gradients, momentum; what the kernels hold beside them.
       static_cast<long long>(12 * nnz + conv->index_bytes() + conv->weights_bytes()));
   double total[2] = {0, 0};
-  for (int pass = 0; pass < 3; pass++) {
-    const Timing mine = summarise(seconds[0][pass]), dense = summarise(seconds[1][pass]);
-    const double gflops = 2e-6 * macs / mine.median;
+  for (const Pass pass : passes) {
+    const Timing mine = summarise(seconds[0][pass]), theirs_taken = summarise(seconds[1][pass]);
+    const double gflops = (pass == kBackward ? 4e-6 : 2e-6) * macs / mine.median;
     std::sort(of_bound[pass].begin(), of_bound[pass].end());
     total[0] += mine.median;
-    total[1] += dense.median;
+    total[1] += theirs_taken.median;
     std::printf(
         ",\"%s\":{\"ms\":%.4g,\"ms_quartiles\":[%.4g,%.4g],\"onednn_ms\":%.4g,\"onednn_quartiles\":[%.4g,%."
         "4g],"
         "\"gflops\":%.4g,\"bound\":\"%s\",\"of_bound\":%.3g,\"speedup\":%.4g}",
-        passes[pass], mine.median, mine.low, mine.high, dense.median, dense.low, dense.high, gflops,
-        2 * memory_bound[pass] > repetitions ? "memory" : "compute", of_bound[pass][repetitions / 2],
-        dense.median / mine.median);
+        kPassNames[pass], mine.median, mine.low, mine.high, theirs_taken.median, theirs_taken.low,
+        theirs_taken.high, gflops, 2 * memory_bound[pass] > repetitions ? "memory" : "compute",
+        of_bound[pass][repetitions / 2], theirs_taken.median / mine.median);
   }
   std::printf(",\"speedup\":%.4g,\"onednn\":\"%s\"}\n", total[1] / total[0],
               rp_bench::OneDnnPeer::version().c_str());

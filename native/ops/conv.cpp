@@ -107,16 +107,20 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   const int64_t scratch = 28 * 64 * wide + core_caches().l2_bytes * 5 / 8 + 4 * wide + 64 * taps * wide + 128;
   const int64_t tiles = 20 * positions * 2;
   const int64_t weights = conv_weights_bytes(s, mask, layouts);
-  // In scratch, wgrad's sums of parts of the images.
-  const int64_t images = layouts.has_wgrad ? 4 << 20 : 0;
+  // In scratch, wgrad's sums of parts of the images, eight at most: of few weights, or of a kernel that does
+  // both gradients.
+  const auto images = [&](int64_t weights_summed, bool few) {
+    if (!layouts.has_wgrad || threads == 0) return int64_t{0};
+    return few ? std::min<int64_t>(32 * weights_summed, 4 << 20) : 32 * weights_summed;
+  };
   const int64_t dense = weights + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles +
-                        scratch * threads + std::min(32 * s.numel(), images);
+                        scratch * threads + images(s.numel(), true);
   if (mask.bits == nullptr) return dense;
   // Offset 4; dgrad: offset and index 8, and its weights in scratch 4. Ends and splits: at worst a block a
   // channel. Behind each list a few entries.
   const int64_t phases = int64_t{s.stride} * s.stride;
   const int64_t sparse =
-      weights + mask.nnz * (layouts.has_dgrad ? 16 : 4) + std::min(32 * mask.nnz, images) +
+      weights + mask.nnz * (layouts.has_dgrad ? 16 : 4) + images(mask.nnz, !layouts.has_dgrad) +
       12 * int64_t{s.in_channels} * (s.out_channels + 2) * (layouts.has_dgrad ? 1 + phases : 1) +
       (4 * int64_t{s.out_channels + 1} + 64) * (layouts.has_dgrad ? 1 + phases : 1) + tiles +
       scratch * threads;

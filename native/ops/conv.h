@@ -78,7 +78,7 @@ uint64_t reached_phases(const ConvShape&, const ConvLayouts&);
 // What dgrad and wgrad of a layer read and write when they run together. Companions are dgrad's.
 struct ConvBackward {
   const float *x = nullptr, *dy = nullptr;  // dy null: made by a companion
-  const RowWork* makes_x = nullptr;  // instead of x, in memory of each thread
+  const RowWork* makes_x = nullptr;         // instead of x, in memory of each thread
   float* const* made_x = nullptr;
   float* dx = nullptr;
   PhaseWrite write_dx = kWriteAll;
@@ -161,7 +161,8 @@ std::string shape_text(const ConvShape&);
 // Upper bound of one ConvWeights.
 int64_t conv_weights_bytes(const ConvShape&, const MaskView&, const ConvLayouts&);
 
-// Upper bound of what make_conv and one ConvWeights would hold, without building them.
+// Upper bound of what make_conv and one ConvWeights would hold, without building them; threads 0: without
+// scratch.
 int64_t conv_bytes(const ConvShape&, const MaskView&, const ConvLayouts&, int threads);
 
 }  // namespace rp

@@ -82,7 +82,7 @@ struct GatherRun {
   int blocks;
   const ConvSums* sums;  // null: not wanted; of a single phase only
   ConvCompanions beside = {};
-  const GatherDots* dots = nullptr;  // of a single phase only
+  const GatherDots* dots = nullptr;
 
   // Whether the work beside it takes turns with the tiles: where these follow rows, or blocks are small, so
   // that rows are still in the caches. Elsewhere it would only keep what is written from being streamed.
@@ -166,6 +166,12 @@ class GatherItems {
   bool phases_together_;
 };
 
+// Rows of the output that a tile, and the same of the pass's other phases, write to.
+inline RowRange written_rows(const ConvPass& pass, const TileItem& tile) {
+  return {tile.block, tile.row * pass.y_step,
+          std::min((tile.row + tile.height) * pass.y_step, pass.y.height)};
+}
+
 // One thread's turns of the work beside a run, while it walks whole groups of blocks: nothing where
 // there is no such work, or where it is done before and after the run instead.
 class GatherTurns {
@@ -195,7 +201,8 @@ class GatherTurns {
                                                 : tile.block * work->per_block() + work->reaching(reach));
     }
     if (const RowWork* work = makes_with_.work())
-      makes_with_.advance(tile.block * work->per_block() + work->reaching(tile.row + tile.height));
+      makes_with_.advance(tile.block * work->per_block() +
+                          work->reaching(written_rows(run_->phases[phase].pass, tile).end));
   }
 
   // Has the rows read that are complete with this tile: those written with the last strip of the last phase.
@@ -236,11 +243,16 @@ class GatherTurns {
     }
   }
   template <class Add>
+  void fetch_with(const RowRange& rows, int64_t step, int64_t steps, const Add& add) const {
+    const RowWork* work = makes_with_.work();
+    if (work == nullptr) return;
+    for (const RowWork::Source& source : *work) add(lines_of_source(source, work->rows(), rows, step, steps));
+  }
+  template <class Add>
   void fetch_read(const TileItem& tile, int phase, int64_t step, int64_t steps, const Add& add) const {
     if (run_ == nullptr || !(last_phase(phase) || items_->phases_together())) return;
     const ConvPass& pass = run_->phases[phase].pass;
-    const RowRange rows = {tile.block, tile.row * pass.y_step,
-                           std::min((tile.row + tile.height) * pass.y_step, pass.y.height)};
+    const RowRange rows = written_rows(pass, tile);
     const RowWork *written = reads_.work(), *made = reads_input_.work();
     const auto add_rows = [&](const RowWork::Source& source) {
       add(lines_of_source(source, pass.y, rows, step, steps));
@@ -324,8 +336,8 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     const GatherDots* const dots = run.dots;
     const float* const with = dots ? dots->makes ? dots->made[member] : dots->x : nullptr;
     const Layout lw = dots ? dots->makes ? one_block(dots->layout) : dots->layout : Layout();
-    place.with_row = 4 * (run.choice.across_blocks ? lw.block_stride : lw.row_stride);
-    place.with_col = 64;
+    place.with_row = 4 * (run.choice.across_blocks ? lw.block_stride : lw.row_stride * first.y_step);
+    place.with_col = int64_t{64} * first.y_step;
     place.with_channel = lw.channel_stride * 4;
     for (int64_t index = begin; index < end; index += step) {
       const int64_t part = index % parts;
@@ -353,8 +365,11 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
       place.y =
           reinterpret_cast<char*>(run.y + ly.at(tile.block, place.output, tile.row * pass.y_step + pass.y_row,
                                                 tile.col * pass.y_step + pass.y_col));
-      if (dots)
-        place.with = reinterpret_cast<const char*>(with + lw.at(tile.block, place.output, tile.row, tile.col));
+      if (dots) {
+        place.with = reinterpret_cast<const char*>(with + lw.at(tile.block, place.output,
+                                                                tile.row * pass.y_step + pass.y_row,
+                                                                tile.col * pass.y_step + pass.y_col));
+      }
       // The next tile, by rows the first of the next rows.
       const int64_t next_item = index / parts + tile.of_rows - tile.in_rows;
       const bool fetches = run.choice.prefetch && next_item * parts < last;
@@ -379,20 +394,21 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
             if (!made) add(lines_of_rows(input, lx, rows, 0, pass.inputs(), step, steps));
             turns.fetch_next(rows, step, steps, add);
             if (dots) {
-              const RowRange of_outputs = {next.block, next.row, next.row + next.height};
+              const RowRange of_outputs = written_rows(pass, next);
               if (dots->makes == nullptr)
                 add(lines_of_rows(with, lw, of_outputs, 0, pass.outputs(), step, steps));
-              else
-                for (const RowWork::Source& source : *dots->makes)
-                  add(lines_of_source(source, dots->makes->rows(), of_outputs, step, steps));
+              turns.fetch_with(of_outputs, step, steps, add);
             }
           }
           turns.fetch_read(tile, place.phase, step, steps, add);
         } else if (run.choice.prefetch && !made) {
           add(fetch.next_call(input, channels, channel, tile, of_next, fetches ? &next : nullptr));
           if (dots && fetches) {  // a share beside each block
-            const int from = place.outputs * b / channel_blocks, to = place.outputs * (b + 1) / channel_blocks;
-            add(dots->fetch.tile(with, next, place.output + from, to - from));
+            const int from = place.outputs * b / channel_blocks,
+                      to = place.outputs * (b + 1) / channel_blocks;
+            const ConvPass& to_come = run.phases[next_phase].pass;
+            add(dots->fetch.tile(with + lw.at(0, 0, to_come.y_row, to_come.y_col), next, place.output + from,
+                                 to - from));
           }
         }
         call(place);

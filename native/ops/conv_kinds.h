@@ -25,8 +25,8 @@ bool sparse_wgrad_goes_beside(const Layout& x, int64_t nnz);
 bool dense_wgrad_goes_beside(const ConvShape&);
 
 // Tiles for a pass, best first by the cost model of the kind. blocks: of the largest batch.
-// channels: of a sparse wgrad, which walks forward's list, forward's channel block. backward: both gradients by
-// one kernel; none where there is no such kernel.
+// channels: of a sparse wgrad, which walks forward's list, forward's channel block. backward: both gradients
+// by one kernel; none where there is no such kernel.
 enum class ConvPassKind { forward, dgrad, wgrad, backward };
 std::vector<TileChoice> sparse_candidates(ConvPassKind, const ConvShape&, const MaskView&, const ConvLayouts&,
                                           Isa, int blocks, int channels);

@@ -348,8 +348,8 @@ class LayerSearch {
   SearchMemory& memory_;
   const volatile int32_t* cancel_;
   std::vector<float> values_;
-  std::vector<double> sums_;      // batch norm's, of a timed forward pass
-  std::vector<Timed> forwards_;   // as ranked first, whatever their lists
+  std::vector<double> sums_;     // batch norm's, of a timed forward pass
+  std::vector<Timed> forwards_;  // as ranked first, whatever their lists
   int blocks_ = 1;
   ConvChoices choices_;
   double forward_seconds_ = 0, dgrad_seconds_ = 0, wgrad_seconds_ = 0;

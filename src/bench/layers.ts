@@ -31,8 +31,11 @@ export interface LayerTiming {
   /** Parameter-side: values, gradients, momentum, packed weights, index. */
   readonly bytes: number;
   readonly forward: PassTiming;
-  readonly dgrad: PassTiming;
-  readonly wgrad: PassTiming;
+  /** Either one after the other, */
+  readonly dgrad?: PassTiming;
+  readonly wgrad?: PassTiming;
+  /** or both by one kernel, beside oneDNN's two. */
+  readonly backward?: PassTiming;
   /** oneDNN's three passes ÷ ours. */
   readonly speedup: number;
   readonly onednn: string;
@@ -99,8 +102,8 @@ export interface ClassMean {
 }
 
 /** The least time that the measured ceilings leave a layer's passes ÷ the time taken. */
-function ofCeilings({ forward, dgrad, wgrad }: LayerTiming): number {
-  const passes = [forward, dgrad, wgrad];
+function ofCeilings({ forward, dgrad, wgrad, backward }: LayerTiming): number {
+  const passes = [forward, dgrad, wgrad, backward].filter((pass) => pass !== undefined);
   const least = passes.reduce((sum, { ms, of_bound }) => sum + ms * of_bound, 0);
   return least / passes.reduce((sum, { ms }) => sum + ms, 0);
 }

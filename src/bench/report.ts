@@ -27,6 +27,9 @@ const percent = (value: number) => `${(100 * value).toFixed(0)} %`;
 const span = ({ median, low, high }: Spread) => `${short(median)} (${short(low)}–${short(high)})`;
 
 const passes = ['forward', 'dgrad', 'wgrad'] as const;
+/** Of a layer whose gradients are one kernel's, what both reach stands in dgrad's place. */
+const passOf = (t: LayerTiming, pass: (typeof passes)[number]) =>
+  pass === 'dgrad' ? (t.dgrad ?? t.backward) : t[pass];
 
 const ceilingCell = ({ bound, of_bound }: Pick<PassTiming, 'bound' | 'of_bound'>) =>
   `${percent(of_bound)}${bound === 'memory' ? ' m' : ''}`;
@@ -71,23 +74,36 @@ function layerTables(layers: readonly LayerTiming[], ceilings: Ceilings | undefi
     t.layer,
     t.sparsity,
     times(t.speedup),
-    times(t.forward.speedup),
-    times(t.dgrad.speedup),
-    times(t.wgrad.speedup),
-    ...passes.map((pass) => ceilingCell(t[pass])),
+    ...passes.map((pass) => {
+      const timing = passOf(t, pass);
+      return timing ? `${times(timing.speedup)}${timing === t.backward ? ' both' : ''}` : '';
+    }),
+    ...passes.map((pass) => {
+      const timing = passOf(t, pass);
+      return timing ? ceilingCell(timing) : '';
+    }),
   ]);
-  const details = passes.flatMap((pass) => [
-    `\n#### ${pass}\n\n`,
-    markdownTable(
-      ['layer', 'sparsity', 'kept', 'ms', 'oneDNN ms', 'speed-up', 'useful GFLOP/s', 'of its ceiling'],
-      layers.map((t) => [t.layer, t.sparsity, t.nnz, ...passCells(t[pass])]),
-    ),
-  ]);
+  const details = ([...passes, 'backward'] as const).flatMap((pass) => {
+    const rows = layers.flatMap((t) => {
+      const timing = t[pass];
+      return timing ? [[t.layer, t.sparsity, t.nnz, ...passCells(timing)]] : [];
+    });
+    if (rows.length === 0) return [];
+    return [
+      `\n#### ${pass === 'backward' ? 'dgrad and wgrad by one kernel' : pass}\n\n`,
+      markdownTable(
+        ['layer', 'sparsity', 'kept', 'ms', 'oneDNN ms', 'speed-up', 'useful GFLOP/s', 'of its ceiling'],
+        rows,
+      ),
+    ];
+  });
   const kernels = layers.map((t) => [t.layer, t.sparsity, `\`${t.kernel}\``, `\`${t.choice}\``]);
   return [
     'Speed-up over oneDNN, and the share of its ceiling that each pass reaches. The ceiling is the longer of two times:\n',
     'for the multiply-adds of kept weights whose input lies inside the map, at the load-FMA rate (dense: the FMA rate);\n',
-    'or (m) for its two activations, once from and to memory. No pass can reach both at once. ',
+    'or (m) for its two activations, once from and to memory. No pass can reach both at once. Where one kernel computes\n',
+    'both gradients ("both"), it loads an operand for two multiply-adds, and has the ceilings of the three tensors; it stands\n',
+    "beside oneDNN's two passes. ",
     ceilings?.beside_passes
       ? 'Both rates are measured\nright before and after each pass: neighbours of a virtual machine slow a pass and its ceiling alike.\n\n'
       : 'Both rates are the\nbest, above: what slows the machine for a while lowers the share.\n\n',

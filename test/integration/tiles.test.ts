@@ -43,7 +43,7 @@ async function run(options: ExperimentOptions, signal?: AbortSignal) {
 
 const searched = /^tiles of \d+ convolutions? measured in \d+\.\d s, kept in /;
 const passes = /^(dense )?forward=\S+( dgrad=\S+)? wgrad=\S+$/;
-const figures = /^forward [\d.]+( dgrad [\d.]+)? wgrad [\d.]+ GFLOP\/s$/;
+const figures = /^forward [\d.]+( backward [\d.]+|( dgrad [\d.]+)? wgrad [\d.]+) GFLOP\/s$/;
 
 describe('a run', () => {
   it('searches once a machine, keeps and reports what it found, and repeats bit for bit', async () => {

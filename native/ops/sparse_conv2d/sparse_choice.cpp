@@ -81,21 +81,21 @@ std::vector<TileChoice> gather_choices(const ConvPass& pass, int64_t nnz, const 
     for_each_block(pass, has, blocks, [&](TileChoice choice, double memory) {
       choice.pairs = pairs;
       const int count = blocks_of(pass, choice);
-        const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
-          const int positions = tile.height * tile.width;
-          const double used = positions_of(pass, choice, tile);
-          const double partial = count > 1 ? 2.0 * positions : positions;
-          // A load for two FMAs where both outputs keep the weight.
-          if (pairs) {
-            return both * (used * std::max(1.0, memory / 2) + 0.3) +
-                   (per_output - both) * (used * memory + 1.5) + count * (24.0 + partial);
-          }
-          // A nonzero: positions FMAs and, a pass, the broadcast. A block of an output: its loops, and
-          // partial sums both ways.
-          const int passes = gather_passes(positions, kernels.lanes, kernels.gather_registers);
-          return per_output * (used * memory + passes * 2.5) + count * (passes * 22.0 + partial);
-        });
-        candidates.push_back({choice, cost});
+      const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {
+        const int positions = tile.height * tile.width;
+        const double used = positions_of(pass, choice, tile);
+        const double partial = count > 1 ? 2.0 * positions : positions;
+        // A load for two FMAs where both outputs keep the weight.
+        if (pairs) {
+          return both * (used * std::max(1.0, memory / 2) + 0.3) +
+                 (per_output - both) * (used * memory + 1.5) + count * (24.0 + partial);
+        }
+        // A nonzero: positions FMAs and, a pass, the broadcast. A block of an output: its loops, and
+        // partial sums both ways.
+        const int passes = gather_passes(positions, kernels.lanes, kernels.gather_registers);
+        return per_output * (used * memory + passes * 2.5) + count * (passes * 22.0 + partial);
+      });
+      candidates.push_back({choice, cost});
     });
   }
   return ranked(candidates);

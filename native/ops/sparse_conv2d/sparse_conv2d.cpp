@@ -35,10 +35,8 @@ int64_t sums_that_fit(const SparseConvKernels& kernels) {  // of nonzeros, in L2
   return core_caches().l2_bytes * 5 / 8 / (4 * kernels.sum_floats);
 }
 
-// Whether a kernel may do both wgrad and dgrad: x has the positions of dgrad's only pass.
-bool takes_dots(const ConvShape& shape, const SparseConvKernels& kernels) {
-  return shape.stride == 1 && kernels.gather_dot(1, 1) != nullptr;
-}
+// Whether there are kernels that do both gradients.
+bool has_dots(const SparseConvKernels& kernels) { return kernels.gather_dot(1, 1) != nullptr; }
 
 struct RowCuts {
   RowCut above, below;
@@ -68,6 +66,7 @@ class SparseConv final : public ConvLayer {
         isa_(isa),
         kernels_(sparse_conv_kernels(isa)),
         threads_(team.size()),
+        max_blocks_(options.max_blocks),
         scratch_(ConvScratch::of(team)),
         forward_(forward_pass(shape, layouts)),
         dy_(layouts.dy) {
@@ -181,12 +180,13 @@ class SparseConv final : public ConvLayer {
       args.sums = place.sums;
       args.outputs = place.outputs;
       args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
-      if (run.dots == nullptr) return kernels_.gather(place.height, place.width, pass.x_step, list.together)(args);
+      if (run.dots == nullptr)
+        return kernels_.gather(place.height, place.width, pass.x_step, list.together)(args);
       args.with = place.with;
       args.with_row = place.with_row;
       args.with_col = place.with_col;
       args.with_channel = place.with_channel;
-      args.dots = dots_of(place.image_part) + list.weights_of(place.channel_block, place.output);
+      args.dots = dots_of(place.image_part) + list.first + list.weights_of(place.channel_block, place.output);
       kernels_.gather_dot(place.height, place.width)(args);
     });
   }
@@ -244,7 +244,7 @@ class SparseConv final : public ConvLayer {
     choice.channels = channels_of(choice, shape_.out_channels);
     choices_.dgrad = choice;
     std::vector<const ConvPass*> passes;
-    if (choice.dots && (!choices_.has_wgrad || !takes_dots(shape_, kernels_))) {
+    if (choice.dots && (!choices_.has_wgrad || !has_dots(kernels_))) {
       fail("[conv] choice \"dgrad=%s\": expected no w: this layer's wgrad cannot go with its dgrad.",
            tile_text(choice).c_str());
     }
@@ -252,7 +252,11 @@ class SparseConv final : public ConvLayer {
       phase.cut(choice, choice.dots ? has_gather_dot(kernels_) : has_gather(kernels_, 1, choice.pairs));
       passes.push_back(&phase.pass);
     }
-    if (choice.dots) fetch_with_ = TileFetch(pass_of_positions(forward_.pass.x), choice, TileLines::not_read_before);
+    if (choice.dots) {
+      ConvPass positions = pass_of_positions(forward_.pass.x);
+      positions.x_step = shape_.stride;
+      fetch_with_ = TileFetch(positions, choice, TileLines::not_read_before);
+    }
     dgrad_lists_ = dgrad_lists(shape_, mask, passes, choice.channels, together(choice),
                                stream_order(list_, nnz_), &dgrad_index_);
   }
@@ -289,17 +293,20 @@ class SparseConv final : public ConvLayer {
   int64_t sums_capacity() const { return std::max<int64_t>(sums_that_fit(kernels_), longest_); }
   int64_t sums_floats() const { return std::min(sums_capacity(), nnz_) * kernels_.sum_floats + kSumsPadding; }
 
-  // Of a part of the images, in the order of dgrad's list; and behind all parts, in stream order.
+  // Of a part of the images, in the order of dgrad's lists.
   float* dots_of(int64_t part) const { return image_sums() + part * nnz_; }
+  int64_t dot_parts() const {  // at most
+    return choices_.dgrad.across_blocks ? kImageParts : image_parts(max_blocks_);
+  }
   void backward_with_dots(const ConvBackward&, const ConvWeights&, int blocks, ThreadTeam&) const;
 
   // Scratch, in floats. Of all threads: dgrad's values, then wgrad's sums of parts of the images. Of each:
   // partial sums of a gather, then the sums of wgrad, which may run beside it.
-  int64_t dgrad_values() const { return (static_cast<int64_t>(dgrad_index_.size()) + 15) / 16 * 16; }
+  int64_t dgrad_values() const { return choices_.has_dgrad ? (nnz_ + 15) / 16 * 16 : 0; }
   float* image_sums() const { return scratch_->common() + dgrad_values(); }
   int64_t common_bytes() const {
-    const int64_t sums = choices_.dgrad.dots ? kImageParts * nnz_ + nnz_ : by_images() ? kImageParts * nnz_ : 0;
-    return (4 * (dgrad_values() + sums) + 63) / 64 * 64;
+    const int64_t parts = choices_.dgrad.dots ? dot_parts() : by_images() ? kImageParts : 0;
+    return (4 * (dgrad_values() + parts * nnz_) + 63) / 64 * 64;
   }
   int64_t partial_floats() const {
     int64_t bytes = forward_.scratch(choices_.forward);
@@ -316,7 +323,7 @@ class SparseConv final : public ConvLayer {
   int64_t nnz_;
   Isa isa_;
   const SparseConvKernels& kernels_;
-  int threads_;
+  int threads_, max_blocks_;
   std::shared_ptr<ConvScratch> scratch_;
   GatherPhase forward_;
   std::vector<GatherPhase> dgrad_;
@@ -466,22 +473,24 @@ void SparseConv::put_sums(const ListRange& range, int64_t nonzeros, float* sums,
   }
 }
 
-// Parts are added in order, then put where their nonzeros stand in the stream, and from there where they stand
-// in the packed order.
+// Parts are added in order and put where their nonzeros stand in the stream, in place of dgrad's weights; and
+// from there where they stand in the packed order.
 void SparseConv::backward_with_dots(const ConvBackward& run, const ConvWeights& weights, int blocks,
                                     ThreadTeam& team) const {
-  const SparseList& list = dgrad_lists_.front();
   const auto begin = [&](int64_t part, int output, int end) {
-    for (int b = 0; b < list.blocks; b++) {
-      const int32_t from = list.weights_of(b, output);
-      std::fill_n(dots_of(part) + from, list.weights_of(b, end) - from, 0.0f);
+    for (const SparseList& list : dgrad_lists_) {
+      for (int b = 0; b < list.blocks; b++) {
+        const int32_t from = list.weights_of(b, output);
+        std::fill_n(dots_of(part) + list.first + from, list.weights_of(b, end) - from, 0.0f);
+      }
     }
   };
   const GatherDots dots = {run.x, forward_.pass.x, run.makes_x, run.made_x, fetch_with_, begin};
-  gather({dgrad_.data(), 1, choices_.dgrad, 1, run.dy, run.dx, blocks, nullptr, run.beside, &dots},
+  const int phases = static_cast<int>(dgrad_.size());
+  gather({dgrad_.data(), phases, choices_.dgrad, 1, run.dy, run.dx, blocks, nullptr, run.beside, &dots},
          dgrad_lists_.data(), dgrad_weights(weights, team), run.write_dx, team);
   const int64_t parts = image_parts(dgrad_.front().tiling.groups(blocks)), kept = dgrad_index_.size();
-  float* const stream = dots_of(kImageParts);
+  float* const stream = scratch_->common();
   if (kept < nnz_) std::fill_n(stream, nnz_, 0.0f);
   team.parallel_range(kept, [&](int64_t from, int64_t to, int) {
     for (int64_t j = from; j < to; j++) {
@@ -513,14 +522,16 @@ void SparseConv::backward(const ConvBackward& run, const ConvWeights& weights, i
   wgrad.run_with_dgrad(*this, weights, team);
 }
 
-// By the cost model.
+// By the cost model; both gradients by one kernel where there is one.
 void SparseConv::choose(const MaskView& mask, const ConvLayouts& layouts, int blocks) {
   const auto first = [&](ConvPassKind pass, int channels) {
     return sparse_candidates(pass, shape_, mask, layouts, isa_, blocks, channels).front();
   };
   set_forward(mask, first(ConvPassKind::forward, 0));
   if (choices_.has_wgrad) set_wgrad(first(ConvPassKind::wgrad, list_.channels));
-  if (choices_.has_dgrad) set_dgrad(mask, first(ConvPassKind::dgrad, 0));
+  const bool one_kernel = choices_.has_wgrad && has_dots(kernels_);
+  if (choices_.has_dgrad)
+    set_dgrad(mask, first(one_kernel ? ConvPassKind::backward : ConvPassKind::dgrad, 0));
 }
 
 }  // namespace
@@ -540,7 +551,7 @@ std::vector<TileChoice> sparse_candidates(ConvPassKind kind, const ConvShape& sh
   const SparseConvKernels& kernels = sparse_conv_kernels(isa);
   if (kind == ConvPassKind::dgrad || kind == ConvPassKind::backward) {
     const std::vector<ConvPass> passes = dgrad_passes(shape, layouts);
-    if (kind == ConvPassKind::backward && !takes_dots(shape, kernels)) return {};
+    if (kind == ConvPassKind::backward && !has_dots(kernels)) return {};
     const ConvPass& pass = main_pass(passes);
     const int64_t taps = int64_t{shape.kernel_h} * shape.kernel_w;
     const int64_t nnz = mask.nnz * static_cast<int64_t>(pass.taps.size()) / taps;

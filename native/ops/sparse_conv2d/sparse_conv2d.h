@@ -5,7 +5,8 @@
 //   the
 //                                                           transposed list
 //   wgrad    acc[j][lane] += Σ_t dy[o][t][lane] · x[t + offset[j]][lane]
-//   gather_dot  gather, and dot[j] += Σ_t Σ_lane with[o][t][lane] · x[t + offset[j]][lane]: dgrad and wgrad at
+//   gather_dot  gather, and dot[j] += Σ_t Σ_lane with[o][t][lane] · x[t + offset[j]][lane]: dgrad and wgrad
+//   at
 //               once, of a list of dgrad, with = the layer's x: what is loaded of dy serves both
 //   reduce   acc[j] = Σ_lane acc[j][lane], packed to the front (sum_floats 1: wgrad did it)
 //

@@ -578,8 +578,8 @@ SparseWgrad find_wgrad(int height, int width, int x_step, int together) {
 }  // namespace
 
 const SparseConvKernels& sparse_conv_kernels() {
-  static const SparseConvKernels kernels = {kLanes,     kGatherPositions, kSumFloats, find_gather,
-                                            find_gather_dot, find_wgrad, reduce,           fence};
+  static const SparseConvKernels kernels = {kLanes,          kGatherPositions, kSumFloats, find_gather,
+                                            find_gather_dot, find_wgrad,       reduce,     fence};
   return kernels;
 }
 

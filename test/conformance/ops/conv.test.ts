@@ -52,6 +52,9 @@ const choices: Record<string, { choice: string }> = { masked_conv2d: { choice: '
 const inPairs = 'forward=2x2/4npt dgrad=2x2/4nt wgrad=2x2/4p';
 const inNarrowPairs = inPairs.replaceAll('2x2', '4x1');
 
+/** Dgrad with wgrad, of wide vectors. By the model the sparse kernels take such, too. */
+const byOneKernel = 'forward=2x2/4npr dgrad=2x2/3nprw wgrad=2x2/4pr';
+
 const available = kernels().filter((kernel) => kernel.available);
 const names = Object.keys(shapes);
 
@@ -59,6 +62,7 @@ for (const kernel of kernels()) {
   const sparse = kernel.op === 'sparse_conv2d';
   const density = densities[kernel.op]!;
   const { isa } = kernel;
+  const oneKernel = sparse && isa === 'avx512';
   const byModel = { isa, ...choices[kernel.op] };
   const label = `${kernel.name}${kernel.available ? '' : ' (not on this machine)'}`;
 
@@ -68,6 +72,7 @@ for (const kernel of kernels()) {
       const inputs = makeInputs(test, true);
       const result = run(test, inputs, { ...byModel, threads: 2 });
       expect(result.kernel).toBe(kernel.name);
+      expect(/dgrad=\S*w /.test(result.choice)).toBe(oneKernel);
       expectMatches(test, inputs, result, true);
       expect(result.indexBytes + result.weightsBytes + result.scratchBytes).toBeLessThanOrEqual(
         result.bytesBound,
@@ -131,6 +136,7 @@ for (const kernel of kernels()) {
       const tiles = [
         'forward=2x2/4 dgrad=2x2/4 wgrad=2x2/4',
         'forward=2x2/4npr dgrad=2x2/3npr wgrad=2x2/4pr',
+        ...(oneKernel ? ['forward=2x2/4 dgrad=2x2/4w wgrad=2x2/4', byOneKernel] : []),
       ];
       for (const tile of tiles) {
         const choice = kernel.op === 'masked_conv2d' ? `dense ${tile}` : tile;
@@ -167,10 +173,12 @@ for (const kernel of kernels()) {
         const inputs = makeInputs(test, true);
         const tiles = 'forward=2x2/4npr dgrad=2x2/4nplr wgrad=2x2/4plr';
         const choice = kernel.op === 'masked_conv2d' ? `dense ${tiles}` : tiles;
-        for (const threads of [1, 3, 20]) {
-          const result = run(test, inputs, { isa, threads, choice });
-          expect(result.choice).toBe(choice);
-          expectMatches(test, inputs, result, true);
+        for (const one of oneKernel ? [choice, byOneKernel] : [choice]) {
+          for (const threads of [1, 3, 20]) {
+            const result = run(test, inputs, { isa, threads, choice: one });
+            expect(result.choice).toBe(one);
+            expectMatches(test, inputs, result, true);
+          }
         }
       },
     );
@@ -204,6 +212,7 @@ for (const kernel of kernels()) {
       it('are refused: narrow vectors have no registers to spare', () => {
         const test: ConvCase = { ...parseShape('4→4 3x3 s1 p1 on 8x8, n 16'), density };
         expect(() => run(test, makeInputs(test, true), { isa, choice: inPairs })).toThrow(/2x2\/4npt/);
+        expect(() => run(test, makeInputs(test, true), { isa, choice: byOneKernel })).toThrow(/2x2\/3nprw/);
       });
       return;
     }
