@@ -60,9 +60,9 @@ struct GatherPlace {
   bool first, last;
 };
 
-// Wgrad within a run of dgrad, whose kernel takes both from what it loads of dy: x, whose positions are those
-// of the run's outputs. Sums are kept by image parts (conv_images.h); a part's tiles run in order, on one
-// thread or on several that share the outputs.
+// Wgrad within a run of dgrad, whose kernel takes both from what it loads of dy (docs/decisions/0087): x,
+// whose positions are those of the run's outputs. Sums are kept by image parts (conv_images.h); a part's
+// tiles run in order, on one thread or on several that share the outputs.
 struct GatherDots {
   const float* x;
   Layout layout;
@@ -290,6 +290,12 @@ class GatherTurns {
   RowProgress makes_, reads_, reads_input_, makes_with_;
 };
 
+// What a thread walks: of the tiles, each with its shares of the outputs, every step-th of [begin, end), all
+// of one image part where there are GatherDots. What follows is fetched up to fetch_end.
+struct GatherStretch {
+  int64_t begin, end, fetch_end, step = 1, image_part = 0;
+};
+
 template <class Call>
 void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, void (*stream_fence)(),
                 const Call& call) {
@@ -322,9 +328,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     return std::min<int>(first.outputs(), groups * part / parts * run.output_group);
   };
 
-  // Every `step`th of [begin, end), of image part `of_part`; what follows up to `last` is fetched.
-  const auto walk = [&](int64_t begin, int64_t end, int64_t last, int64_t step, int64_t of_part, int member,
-                        GatherTurns& turns) {
+  const auto walk = [&](const GatherStretch& stretch, int member, GatherTurns& turns) {
     GatherPlace place;
     place.x_row = x_row;
     place.y_row = y_row;
@@ -332,14 +336,14 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     place.y_channel = ly.channel_stride * 4;
     place.partial = scratch.member(member);
     const float* const input = made ? made[member] : run.x;  // made: of one image block
-    place.image_part = of_part;
+    place.image_part = stretch.image_part;
     const GatherDots* const dots = run.dots;
     const float* const with = dots ? dots->makes ? dots->made[member] : dots->x : nullptr;
     const Layout lw = dots ? dots->makes ? one_block(dots->layout) : dots->layout : Layout();
     place.with_row = 4 * (run.choice.across_blocks ? lw.block_stride : lw.row_stride * first.y_step);
     place.with_col = int64_t{64} * first.y_step;
     place.with_channel = lw.channel_stride * 4;
-    for (int64_t index = begin; index < end; index += step) {
+    for (int64_t index = stretch.begin; index < stretch.end; index += stretch.step) {
       const int64_t part = index % parts;
       TileItem tile, next;
       place.phase = all.find(index / parts, &tile);
@@ -372,7 +376,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
       }
       // The next tile, by rows the first of the next rows.
       const int64_t next_item = index / parts + tile.of_rows - tile.in_rows;
-      const bool fetches = run.choice.prefetch && next_item * parts < last;
+      const bool fetches = run.choice.prefetch && next_item * parts < stretch.fetch_end;
       const int next_phase = fetches ? all.find(next_item, &next) : 0;
       const TileFetch &fetch = run.phases[place.phase].fetch, &of_next = run.phases[next_phase].fetch;
       for (int b = 0; b < channel_blocks; b++) {
@@ -404,8 +408,8 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
         } else if (run.choice.prefetch && !made) {
           add(fetch.next_call(input, channels, channel, tile, of_next, fetches ? &next : nullptr));
           if (dots && fetches) {  // a share beside each block
-            const int from = place.outputs * b / channel_blocks,
-                      to = place.outputs * (b + 1) / channel_blocks;
+            const int from = place.outputs * b / channel_blocks;
+            const int to = place.outputs * (b + 1) / channel_blocks;
             const ConvPass& to_come = run.phases[next_phase].pass;
             add(dots->fetch.tile(with + lw.at(0, 0, to_come.y_row, to_come.y_col), next, place.output + from,
                                  to - from));
@@ -420,24 +424,25 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
 
   const RowWork *before = run.beside.before, *after = run.beside.after;
   const bool takes_turns = made || (run.turns_pay() && parts == 1 && all.groups() % team.size() == 0);
-  // Groups of image blocks before a part.
-  const auto part_of_images = [&](int64_t index) { return part_begin(all.groups(), index); };
+  const auto tiles_before = [&](int64_t image_part) {
+    return part_begin(all.groups(), image_part) * all.tiles();
+  };
   if (!takes_turns) {
     if (before != nullptr) before->run_all(run.blocks, team);
     if (run.dots != nullptr) {
       team.parallel_range(of_images * parts, [&](int64_t begin, int64_t end, int member) {
         GatherTurns none;
         for (int64_t i = begin; i < end; i++) {
-          const int64_t of_part = i / parts, share = i % parts;
-          run.dots->begin(of_part, first_output(share), first_output(share + 1));
-          const int64_t to = part_of_images(of_part + 1) * all.tiles() * parts;
-          walk(part_of_images(of_part) * all.tiles() * parts + share, to, to, parts, of_part, member, none);
+          const int64_t image_part = i / parts, share = i % parts;
+          run.dots->begin(image_part, first_output(share), first_output(share + 1));
+          const int64_t to = tiles_before(image_part + 1) * parts;
+          walk({tiles_before(image_part) * parts + share, to, to, parts, image_part}, member, none);
         }
       });
     } else {
       team.parallel_range(items * parts, [&](int64_t begin, int64_t end, int member) {
         GatherTurns none;
-        walk(begin, end, end, 1, 0, member, none);
+        walk({begin, end, end}, member, none);
       });
     }
     if (after != nullptr) after->run_all(run.blocks, team);
@@ -458,12 +463,12 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     if (made) std::fill_n(made[member] - lx.margin, lx.margin, 0.0f);
     GatherTurns turns(run, all, all.blocks_before(begin), all.blocks_before(end), neighbours, member);
     const int64_t last = end * all.tiles();
-    if (run.dots == nullptr) return walk(begin * all.tiles(), last, last, 1, 0, member, turns);
+    if (run.dots == nullptr) return walk({begin * all.tiles(), last, last}, member, turns);
     for (int64_t part = 0; part < of_images; part++) {
-      const int64_t from = part_of_images(part), to = part_of_images(part + 1);
-      if (from < begin || from >= end) continue;
+      const int64_t from = tiles_before(part);
+      if (from < begin * all.tiles() || from >= last) continue;
       run.dots->begin(part, 0, first.outputs());
-      walk(from * all.tiles(), to * all.tiles(), last, 1, part, member, turns);
+      walk({from, tiles_before(part + 1), last, 1, part}, member, turns);
     }
   });
 }

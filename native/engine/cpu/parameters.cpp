@@ -10,8 +10,6 @@ namespace rp {
 namespace cpu {
 namespace {
 
-constexpr int64_t kChunkElements = 32768;
-
 // Convolutions keep their own index of the mask; vectors need one here.
 std::vector<int32_t> kept_elements(const RpParam& param) {
   if (!param.mask || param.rank > 1) return {};
@@ -51,22 +49,18 @@ const char* kind_name(int32_t kind) {
 }  // namespace
 
 Parameters::Parameters(const RpModel& model, uint32_t programs, Isa isa) : isa_(isa) {
-  int64_t offset = 0;
   for (int i = 0; i < model.param_count; i++) {
     const RpParam& p = model.params[i];
     const float decay = static_cast<float>(p.weight_decay);
-    parameters_.push_back({p.name, offset, p.nnz, p.numel, decay, kept_elements(p)});
-    for (int64_t begin = offset; begin < offset + p.nnz; begin += kChunkElements) {
-      chunks_.push_back({begin, std::min(begin + kChunkElements, offset + p.nnz), decay});
-    }
-    offset += p.nnz;
+    parameters_.push_back({p.name, elements_, p.nnz, p.numel, decay, kept_elements(p)});
+    elements_ += p.nnz;
   }
-  values_ = HugePages(offset);
-  if (has_gradient(programs)) gradient_ = HugePages(offset);
-  if (programs & RP_PROGRAM_TRAIN) momentum_ = HugePages(offset);
+  values_ = HugePages(elements_);
+  if (has_gradient(programs)) gradient_ = HugePages(elements_);
+  if (programs & RP_PROGRAM_TRAIN) momentum_ = HugePages(elements_);
   if (programs & RP_PROGRAM_TANGENT) {
-    direction_ = HugePages(offset);
-    gradient_tangent_ = HugePages(offset);
+    direction_ = HugePages(elements_);
+    gradient_tangent_ = HugePages(elements_);
   }
   for (int i = 0; i < model.buffer_count; i++) {
     buffer_names_.push_back(model.buffers[i].name);
@@ -120,11 +114,13 @@ void Parameters::update(const RpSgd& sgd, ThreadTeam& team) {
   args.momentum = static_cast<float>(sgd.momentum);
   args.nesterov = sgd.nesterov != 0;
   const SgdKernels& kernels = sgd_kernels(isa_);
-  team.parallel_range(static_cast<int64_t>(chunks_.size()), [&](int64_t begin, int64_t end, int) {
+  team.parallel_range(elements_, [&](int64_t begin, int64_t end, int) {
     SgdArgs mine = args;
-    for (int64_t i = begin; i < end; i++) {
-      mine.decay = chunks_[i].decay;
-      kernels.update(mine, chunks_[i].begin, chunks_[i].end);
+    for (const Parameter& p : parameters_) {
+      const int64_t from = std::max(begin, p.offset), to = std::min(end, p.offset + p.nnz);
+      if (from >= to) continue;
+      mine.decay = p.decay;
+      kernels.update(mine, from, to);
     }
   });
 }
@@ -132,8 +128,8 @@ void Parameters::update(const RpSgd& sgd, ThreadTeam& team) {
 bool Parameters::gradient_is_finite(ThreadTeam& team) const {
   const SgdKernels& kernels = sgd_kernels(isa_);
   std::atomic<bool> finite{true};
-  team.parallel_range(static_cast<int64_t>(chunks_.size()), [&](int64_t begin, int64_t end, int) {
-    if (!kernels.all_finite(gradient_.data(), chunks_[begin].begin, chunks_[end - 1].end)) finite = false;
+  team.parallel_range(elements_, [&](int64_t begin, int64_t end, int) {
+    if (!kernels.all_finite(gradient_.data(), begin, end)) finite = false;
   });
   return finite;
 }

@@ -62,13 +62,9 @@ class Parameters {
   void restore_running();
 
  private:
-  struct Chunk {  // of one parameter, small enough to share among threads
-    int64_t begin, end;
-    float decay;
-  };
   std::vector<Parameter> parameters_;
   std::vector<std::string> buffer_names_;
-  std::vector<Chunk> chunks_;
+  int64_t elements_ = 0;  // kept, of all parameters
   HugePages values_, gradient_, momentum_, direction_, gradient_tangent_;
   std::vector<std::vector<float>> running_, saved_running_;
   const Isa isa_;
