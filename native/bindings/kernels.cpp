@@ -252,7 +252,7 @@ Napi::Value run_conv(const Napi::CallbackInfo& info) {
   result.Set("indexBytes", static_cast<double>(layer->index_bytes()));
   result.Set("weightsBytes", static_cast<double>(layer->weights_bytes()));
   result.Set("scratchBytes", static_cast<double>(layer->scratch_bytes()));
-  result.Set("bytesBound", static_cast<double>(conv_bytes(s, mask, layouts, team.size())));
+  result.Set("bytesBound", static_cast<double>(conv_bytes(s, mask, layouts, team.size(), image_blocks(n))));
   y.check_borders("y");
   dx.check_borders("dx");
   return result;

@@ -97,7 +97,8 @@ int64_t conv_weights_bytes(const ConvShape& s, const MaskView& mask, const ConvL
   return dense ? 4 * s.numel() * (layouts.has_dgrad ? 2 : 1) : 4 * mask.nnz;
 }
 
-int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts, int threads) {
+int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& layouts, int threads,
+                   int max_blocks) {
   const int64_t taps = int64_t{s.kernel_h} * s.kernel_w;
   const int64_t positions =
       int64_t{1} * s.in_height * s.in_width + int64_t{1} * s.out_height() * s.out_width();
@@ -107,20 +108,21 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   const int64_t scratch = 28 * 64 * wide + core_caches().l2_bytes * 5 / 8 + 4 * wide + 64 * taps * wide + 128;
   const int64_t tiles = 20 * positions * 2;
   const int64_t weights = conv_weights_bytes(s, mask, layouts);
-  // In scratch, wgrad's sums of parts of the images, eight at most: of few weights, or of a kernel that does
-  // both gradients.
-  const auto images = [&](int64_t weights_summed, bool few) {
+  // In scratch, wgrad's sums of eight parts of the images, of few weights; or of a kernel that does both
+  // gradients, of as many parts as there are blocks.
+  const auto images = [&](int64_t summed, bool one_kernel) {
     if (!layouts.has_wgrad || threads == 0) return int64_t{0};
-    return few ? std::min<int64_t>(32 * weights_summed, 4 << 20) : 32 * weights_summed;
+    const int64_t few = std::min<int64_t>(32 * summed, 4 << 20);
+    return one_kernel ? std::max(few, 4 * std::min(8, max_blocks) * summed) : few;
   };
   const int64_t dense = weights + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles +
-                        scratch * threads + images(s.numel(), true);
+                        scratch * threads + images(s.numel(), false);
   if (mask.bits == nullptr) return dense;
   // Offset 4; dgrad: offset and index 8, and its weights in scratch 4. Ends and splits: at worst a block a
   // channel. Behind each list a few entries.
   const int64_t phases = int64_t{s.stride} * s.stride;
   const int64_t sparse =
-      weights + mask.nnz * (layouts.has_dgrad ? 16 : 4) + images(mask.nnz, !layouts.has_dgrad) +
+      weights + mask.nnz * (layouts.has_dgrad ? 16 : 4) + images(mask.nnz, layouts.has_dgrad) +
       12 * int64_t{s.in_channels} * (s.out_channels + 2) * (layouts.has_dgrad ? 1 + phases : 1) +
       (4 * int64_t{s.out_channels + 1} + 64) * (layouts.has_dgrad ? 1 + phases : 1) + tiles +
       scratch * threads;

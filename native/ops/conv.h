@@ -161,8 +161,8 @@ std::string shape_text(const ConvShape&);
 // Upper bound of one ConvWeights.
 int64_t conv_weights_bytes(const ConvShape&, const MaskView&, const ConvLayouts&);
 
-// Upper bound of what make_conv and one ConvWeights would hold, without building them; threads 0: without
-// scratch.
-int64_t conv_bytes(const ConvShape&, const MaskView&, const ConvLayouts&, int threads);
+// Upper bound of what make_conv and one ConvWeights would hold, for so many blocks at most, without building
+// them; threads 0: without scratch.
+int64_t conv_bytes(const ConvShape&, const MaskView&, const ConvLayouts&, int threads, int max_blocks);
 
 }  // namespace rp

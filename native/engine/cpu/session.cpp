@@ -180,11 +180,12 @@ RpMemory Session::memory(const RpModel& model, const RpSessionConfig& config) {
     const ConvShape& shape = plan.conv_shapes[i];
     const ConvLayouts layouts = plan.conv_layouts(static_cast<int>(i));
     const MaskView mask = mask_of(param);
-    const int64_t held = conv_bytes(shape, mask, layouts, 0);
+    const int most_blocks = plan.blocks_of(static_cast<int>(i));
+    const int64_t held = conv_bytes(shape, mask, layouts, 0, most_blocks);
     memory.parameters += held;
-    scratch = std::max(scratch, conv_bytes(shape, mask, layouts, plan.threads) - held);
+    scratch = std::max(scratch, conv_bytes(shape, mask, layouts, plan.threads, most_blocks) - held);
     if (measures) {
-      const std::string key = conv_search_key(shape, mask, layouts, plan.blocks_of(static_cast<int>(i)));
+      const std::string key = conv_search_key(shape, mask, layouts, most_blocks);
       if (!known_search(known, key, shape, mask, layouts, isa)) searches.insert(key);
     }
     // The direction's copy.

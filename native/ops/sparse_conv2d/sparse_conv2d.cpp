@@ -295,9 +295,7 @@ class SparseConv final : public ConvLayer {
 
   // Of a part of the images, in the order of dgrad's lists.
   float* dots_of(int64_t part) const { return image_sums() + part * nnz_; }
-  int64_t dot_parts() const {  // at most
-    return choices_.dgrad.across_blocks ? kImageParts : image_parts(max_blocks_);
-  }
+  int64_t dot_parts() const { return image_parts(max_blocks_); }  // at most
   void backward_with_dots(const ConvBackward&, const ConvWeights&, int blocks, ThreadTeam&) const;
 
   // Scratch, in floats. Of all threads: dgrad's values, then wgrad's sums of parts of the images. Of each:
