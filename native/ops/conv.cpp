@@ -108,12 +108,12 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   const int64_t scratch = 28 * 64 * wide + core_caches().l2_bytes * 5 / 8 + 4 * wide + 64 * taps * wide + 128;
   const int64_t tiles = 20 * positions * 2;
   const int64_t weights = conv_weights_bytes(s, mask, layouts);
-  // In scratch, wgrad's sums of eight parts of the images, of few weights; or of a kernel that does both
-  // gradients, of as many parts as there are blocks.
+  // In scratch, wgrad's sums of eight parts of the images, of few weights (counted with every layer); or of a
+  // kernel that does both gradients, of as many parts as there are blocks.
   const auto images = [&](int64_t summed, bool one_kernel) {
-    if (!layouts.has_wgrad || threads == 0) return int64_t{0};
+    if (!layouts.has_wgrad) return int64_t{0};
     const int64_t few = std::min<int64_t>(32 * summed, 4 << 20);
-    return one_kernel ? std::max(few, 4 * std::min(8, max_blocks) * summed) : few;
+    return one_kernel && threads > 0 ? std::max(few, 4 * std::min(8, max_blocks) * summed) : few;
   };
   const int64_t dense = weights + 8 * taps * s.in_channels + 8 * taps * wide * 32 + tiles +
                         scratch * threads + images(s.numel(), false);
