@@ -281,8 +281,7 @@ Work work_of(const Layer& layer, const Case& c, Pass pass) {
 // Ceilings measured before and after a pass.
 using Bracket = std::array<rp_bench::Ceilings, 2>;
 
-// Sparse kernels load an operand for each multiply-add, or for two, which are then
-// bound by either rate.
+// Sparse kernels load an operand for each multiply-add, or for two, which are then bound by either rate.
 Bound bound_of(const Work& work, bool dense, Pass pass, const Bracket& ceilings) {
   Bound bound = {0, 0};
   for (const rp_bench::Ceilings& c : ceilings) {
@@ -344,6 +343,8 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
   const std::function<void()> theirs[] = {[&] { peer.forward(); }, [&] { peer.dgrad(); },
                                           [&] { peer.wgrad(); }};
   const bool dense = sparsity == 0;
+  Work work[4];
+  for (const Pass pass : passes) work[pass] = work_of(layer, c, pass);
   std::vector<double> seconds[2][4], of_bound[4];
   int memory_bound[4] = {};
   const auto time = [&](bool mine, const std::function<void()>& run) {
@@ -368,7 +369,7 @@ void bench(const Layer& layer, double sparsity, int repetitions, bool measure, c
       if (repetition < 0) continue;
       seconds[0][pass].push_back(taken);
       seconds[1][pass].push_back(dense_taken);
-      const Bound bound = bound_of(work_of(layer, c, pass), dense, pass, ceilings);
+      const Bound bound = bound_of(work[pass], dense, pass, ceilings);
       of_bound[pass].push_back(bound.longer() / taken);
       memory_bound[pass] += bound.memory > bound.compute;
     }

@@ -36,8 +36,8 @@ void* map_pages(size_t bytes) {
 
 HugePages::HugePages(int64_t floats) {
   if (floats <= 0) return;
-  bytes_ = static_cast<size_t>(floats) * sizeof(float);
-  bytes_ = round_up(bytes_, mapped() ? kPage : kLine);
+  bytes_ = round_up(static_cast<size_t>(floats) * sizeof(float), kLine);
+  if (mapped()) bytes_ = round_up(bytes_, kPage);
   data_ = static_cast<float*>(mapped() ? map_pages(bytes_) : std::aligned_alloc(kLine, bytes_));
   if (data_ == nullptr) throw std::bad_alloc();
   if (!mapped()) touch();

@@ -55,6 +55,13 @@ class TileFetch {
 
   // Channels [channel, channel + channels) of what is fetched for `next`.
   PrefetchLines tile(const float* tensor, const TileItem& next, int channel, int channels) const;
+  // Share `index` of `count` of these: what only the next tile reads is fetched beside each of a tile's
+  // blocks.
+  PrefetchLines tile_share(const float* tensor, const TileItem& next, int channel, int channels, int index,
+                           int count) const {
+    const int from = channels * index / count, to = channels * (index + 1) / count;
+    return tile(tensor, next, channel + from, to - from);
+  }
   // The rows that `next`, the first tile of other rows, reads. Where `now` is a tile of the same pass, before
   // it in the same image block: less what that reads.
   RowRange rows(const TileItem* now, const TileItem& next) const { return rows(now, next, reach_); }

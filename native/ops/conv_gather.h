@@ -318,9 +318,9 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   // Few tiles: outputs are split as well. Every value is still computed by one thread in one order.
   const int groups = (first.outputs() + run.output_group - 1) / run.output_group;
   int64_t parts = 1;
-  const int64_t of_images = image_parts(all.groups());
+  const int64_t image_part_count = image_parts(all.groups());
   if (run.dots != nullptr) {
-    if (!made) parts = std::min<int64_t>(groups, (team.size() + of_images - 1) / of_images);
+    if (!made) parts = std::min<int64_t>(groups, (team.size() + image_part_count - 1) / image_part_count);
   } else {
     while (!made && items * parts < 4 * team.size() && team.size() > 1 && parts * 4 <= groups) parts *= 2;
   }
@@ -407,12 +407,10 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
           turns.fetch_read(tile, place.phase, step, steps, add);
         } else if (run.choice.prefetch && !made) {
           add(fetch.next_call(input, channels, channel, tile, of_next, fetches ? &next : nullptr));
-          if (dots && fetches) {  // a share beside each block
-            const int from = place.outputs * b / channel_blocks;
-            const int to = place.outputs * (b + 1) / channel_blocks;
+          if (dots && fetches) {
             const ConvPass& to_come = run.phases[next_phase].pass;
-            add(dots->fetch.tile(with + lw.at(0, 0, to_come.y_row, to_come.y_col), next, place.output + from,
-                                 to - from));
+            add(dots->fetch.tile_share(with + lw.at(0, 0, to_come.y_row, to_come.y_col), next, place.output,
+                                       place.outputs, b, channel_blocks));
           }
         }
         call(place);
@@ -430,7 +428,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
   if (!takes_turns) {
     if (before != nullptr) before->run_all(run.blocks, team);
     if (run.dots != nullptr) {
-      team.parallel_range(of_images * parts, [&](int64_t begin, int64_t end, int member) {
+      team.parallel_range(image_part_count * parts, [&](int64_t begin, int64_t end, int member) {
         GatherTurns none;
         for (int64_t i = begin; i < end; i++) {
           const int64_t image_part = i / parts, share = i % parts;
@@ -464,7 +462,7 @@ void run_gather(const GatherRun& run, ThreadTeam& team, ConvScratch& scratch, vo
     GatherTurns turns(run, all, all.blocks_before(begin), all.blocks_before(end), neighbours, member);
     const int64_t last = end * all.tiles();
     if (run.dots == nullptr) return walk({begin * all.tiles(), last, last}, member, turns);
-    for (int64_t part = 0; part < of_images; part++) {
+    for (int64_t part = 0; part < image_part_count; part++) {
       const int64_t from = tiles_before(part);
       if (from < begin * all.tiles() || from >= last) continue;
       run.dots->begin(part, 0, first.outputs());

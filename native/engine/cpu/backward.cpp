@@ -133,9 +133,12 @@ void Session::conv_gradients(const Step& step, const BackwardStep& backward, boo
     run.wgrad_microseconds = wgrad_event >= 0 ? &wgrad_time : nullptr;
     const double start = profile_.clock();
     conv.layer->backward(run, *conv.weights, blocks, team_);
-    // Of one kernel either gradient has half.
-    if (conv.layer->one_backward_kernel())
-      wgrad_time = x_time + (profile_.clock() - start - write_time - sum_time - x_time) / 2;
+    // Of one kernel either gradient has half; else x is made in wgrad's time.
+    if (conv.layer->one_backward_kernel()) {
+      wgrad_time = (profile_.clock() - start - write_time - sum_time - x_time) / 2;
+    } else {
+      wgrad_time -= x_time;
+    }
   } else {
     conv.layer->dgrad(gradient_of(step.output), *conv.weights, gradient_of(step.input()), blocks,
                       backward.write_dx, team_, beside);
@@ -146,7 +149,7 @@ void Session::conv_gradients(const Step& step, const BackwardStep& backward, boo
     sum_time += profile_.clock() - start;
   }
   profile_.end_shared({{write_event, write_time}}, event,
-                      {{sum_event, sum_time}, {x_event, x_time}, {wgrad_event, wgrad_time - x_time}});
+                      {{sum_event, sum_time}, {x_event, x_time}, {wgrad_event, wgrad_time}});
 }
 
 void Session::bias_gradient(const ConvSpec& spec, int output, const float* dy, float* out, bool accumulate) {

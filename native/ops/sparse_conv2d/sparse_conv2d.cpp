@@ -191,7 +191,7 @@ class SparseConv final : public ConvLayer {
     });
   }
 
-  // Dgrad's weights, in its lists' order.
+  // Dgrad's weights, in its lists' order: once a pass, while every list is walked once a tile.
   const float* dgrad_weights(const ConvWeights& weights, ThreadTeam& team) const {
     const float* stream = static_cast<const SparseWeights&>(weights).values.data();
     float* values = scratch_->common();
@@ -437,10 +437,9 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
       } else if (run.fetch && choices_.wgrad.prefetch) {
         args.next[0] =
             fetch_x_.next_call(run.x, channels, channel, tile, fetch_x_, fetches ? &next : nullptr);
-        if (fetches) {  // a share beside each block
-          const int blocks = range.to - range.from, from = outputs * (b - range.from) / blocks;
-          const int to = outputs * (b - range.from + 1) / blocks;
-          args.next[1] = fetch_dy_.tile(run.dy, next, range.begin + from, to - from);
+        if (fetches) {
+          args.next[1] =
+              fetch_dy_.tile_share(run.dy, next, range.begin, outputs, b - range.from, range.to - range.from);
         }
       }
       const int64_t of_tile = range.to - range.from;

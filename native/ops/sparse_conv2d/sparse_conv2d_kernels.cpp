@@ -20,6 +20,34 @@ constexpr int kDotPositions = kLanes == 16 && kRegisters == 32 ? 12 : 0;
 constexpr int kAddAhead = 3;  // outputs whose sums are to be added are fetched so far ahead
 constexpr int kLine = 64;     // bytes of one position: sixteen images
 
+// ---- list rows
+
+template <int kFrom, int kTo>
+struct TileRows {
+  static constexpr int from = kFrom, to = kTo;
+};
+
+#define RP_INLINED __attribute__((always_inline))
+
+// visit(rows of the tile, begin, end) for the entries of a list row up to `end`, by their row kinds.
+template <int kHeight, bool kCut, class Args, class Visit>
+RP_INLINE void for_each_range(const Args& args, int row, const int32_t* list, const int32_t* end,
+                              const Visit& visit) {
+  if constexpr (!kCut) {
+    visit(TileRows<0, kHeight>(), list, end);
+    return;
+  }
+  const int32_t* above = args.above != RowCut::none ? list + args.splits[2 * row] : list;
+  const int32_t* below = args.below != RowCut::none ? list + args.splits[2 * row + 1] : end;
+  if constexpr (kHeight > 1) {
+    if (args.above == RowCut::edge) visit(TileRows<1, kHeight>(), list, above);
+  }
+  visit(TileRows<0, kHeight>(), above, below);
+  if constexpr (kHeight > 1) {
+    if (args.below == RowCut::edge) visit(TileRows<0, kHeight - 1>(), below, end);
+  }
+}
+
 // ---- gather
 
 // Where a walk over list rows is.
@@ -295,22 +323,11 @@ template <int kHeight, int kWidth, int kStep, bool kCut>
 RP_INLINE void wgrad_row(const SparseWgradArgs& args, int row, const int32_t* list, const int32_t* end,
                          const char* x, const Vec* dy, float* sums) {
   const int64_t x_row = args.x_row;
-  if constexpr (!kCut) {
-    wgrad_range<kWidth, kStep, 0, kHeight>(x, x_row, dy, list, end, sums);
-    return;
-  }
-  const int32_t* above = args.above != RowCut::none ? list + args.splits[2 * row] : list;
-  const int32_t* below = args.below != RowCut::none ? list + args.splits[2 * row + 1] : end;
-  if constexpr (kHeight > 1) {
-    if (args.above == RowCut::edge)
-      wgrad_range<kWidth, kStep, 1, kHeight>(x + x_row, x_row, dy, list, above, sums);
-  }
-  wgrad_range<kWidth, kStep, 0, kHeight>(x, x_row, dy, above, below, sums + (above - list) * kSumFloats);
-  if constexpr (kHeight > 1) {
-    if (args.below == RowCut::edge)
-      wgrad_range<kWidth, kStep, 0, kHeight - 1>(x, x_row, dy, below, end,
-                                                 sums + (below - list) * kSumFloats);
-  }
+  for_each_range<kHeight, kCut>(
+      args, row, list, end, [&](auto rows, const int32_t* from, const int32_t* to) RP_INLINED {
+        wgrad_range<kWidth, kStep, rows.from, rows.to>(x + rows.from * x_row, x_row, dy, from, to,
+                                                       sums + (from - list) * kSumFloats);
+      });
 }
 
 template <int kHeight, int kWidth, int kStep, int kTogether, bool kCut>
@@ -322,10 +339,7 @@ __attribute__((noinline)) void wgrad_outputs(const SparseWgradArgs& call) {
   for (int o = 0; o < args.outputs; o++) {
     next.step();
     // The next output's dy, before its multiply-adds wait for it.
-    const char* line = args.dy + (o + 1) * args.dy_channel;
-    for (int h = 0; h < kHeight; h++, line += args.dy_row) {
-      for (int c = 0; c < kWidth; c++) prefetch(line + c * kLine);
-    }
+    prefetch_tile_to_read<kHeight, kWidth>(args.dy + (o + 1) * args.dy_channel, args.dy_row, kLine);
     // Of a pair: what both outputs keep, then what this one keeps alone.
     const int row = kTogether == 1 ? o : o / 2 * 3, alone = row + 1 + o % 2;
     if (kTogether == 2) list = args.list + args.ends[row];
@@ -450,24 +464,11 @@ RP_INLINE void dot_range(const char* x, int64_t x_row, const Vec* with, const in
 template <int kHeight, int kWidth, bool kCut>
 RP_INLINE void dot_row(const SparseGatherArgs& args, int row, const int32_t* list, const int32_t* end,
                        const float* weights, const Vec* with, Vec* sum, float* dots) {
-  const int64_t x_row = args.x_row;
-  if constexpr (!kCut) {
-    dot_range<kWidth, 0, kHeight>(args.x, x_row, with, list, end, weights, sum, dots);
-    return;
-  }
-  const int32_t* above = args.above != RowCut::none ? list + args.splits[2 * row] : list;
-  const int32_t* below = args.below != RowCut::none ? list + args.splits[2 * row + 1] : end;
-  if constexpr (kHeight > 1) {
-    if (args.above == RowCut::edge)
-      dot_range<kWidth, 1, kHeight>(args.x + x_row, x_row, with, list, above, weights, sum, dots);
-  }
-  dot_range<kWidth, 0, kHeight>(args.x, x_row, with, above, below, weights + (above - list), sum,
-                                dots + (above - list));
-  if constexpr (kHeight > 1) {
-    if (args.below == RowCut::edge)
-      dot_range<kWidth, 0, kHeight - 1>(args.x, x_row, with, below, end, weights + (below - list), sum,
-                                        dots + (below - list));
-  }
+  for_each_range<kHeight, kCut>(
+      args, row, list, end, [&](auto rows, const int32_t* from, const int32_t* to) RP_INLINED {
+        dot_range<kWidth, rows.from, rows.to>(args.x + rows.from * args.x_row, args.x_row, with, from, to,
+                                              weights + (from - list), sum, dots + (from - list));
+      });
 }
 
 template <int kHeight, int kWidth, bool kCut, bool kLast>
