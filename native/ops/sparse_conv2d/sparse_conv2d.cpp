@@ -35,6 +35,10 @@ int64_t sums_that_fit(const SparseConvKernels& kernels) {  // of nonzeros, in L2
   return core_caches().l2_bytes * 5 / 8 / (4 * kernels.sum_floats);
 }
 
+void prefetch_span(const void* begin, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(begin) + at);
+}
+
 // Whether there are kernels that do both gradients.
 bool has_dots(const SparseConvKernels& kernels) { return kernels.gather_dot(1, 1) != nullptr; }
 
@@ -90,26 +94,38 @@ class SparseConv final : public ConvLayer {
 
   void pack(const float* values, ConvWeights& weights, ThreadTeam& team) const override {
     float* stream = static_cast<SparseWeights&>(weights).values.data();
-    for_each_weight(team, values, [&](float value, int32_t weight) { stream[weight] = value; });
+    for_each_weight(team, values, stream, [](float value, float& place) { place = value; });
   }
 
   // visit(packed[i], its place in the stream). Some outputs at a time, block by block: their part of a block
-  // stands together in the list and the stream.
-  template <class Packed, class Visit>
-  void for_each_weight(ThreadTeam& team, Packed* packed, const Visit& visit) const {
+  // stands together in the list and the stream. None of it is in the caches, and pieces are too short for the
+  // processor to fetch ahead: an output's next block is fetched with this one.
+  template <class Packed, class Stream, class Visit>
+  void for_each_weight(ThreadTeam& team, Packed* packed, Stream* stream, const Visit& visit) const {
     constexpr int kOutputs = 64;
+    const auto fetch = [&](int block, int output, const Packed* from) {
+      const int64_t bytes = int64_t{4} * list_.nonzeros(block, output);
+      prefetch_span(from, bytes);
+      prefetch_span(list_.list.data() + list_.ends_of(block)[list_.row_of(output)], bytes);
+      prefetch_span(stream + list_.weights_of(block, output), bytes);
+    };
     team.parallel_range((shape_.out_channels + kOutputs - 1) / kOutputs, [&](int64_t begin, int64_t end,
                                                                              int) {
       for (int64_t i = begin; i < end; i++) {
         const int first = static_cast<int>(i) * kOutputs;
         const int count = std::min(kOutputs, shape_.out_channels - first);
         Packed* from[kOutputs];
-        for (int o = 0; o < count; o++) from[o] = packed + row_starts_[first + o];
+        for (int o = 0; o < count; o++) {
+          from[o] = packed + row_starts_[first + o];
+          fetch(0, first + o, from[o]);
+        }
         for (int b = 0; b < list_.blocks; b++) {
           for (int o = 0; o < count; o++) {
             Packed* value = from[o];
-            list_.for_each_packed(b, first + o, [&](int32_t weight, int32_t) { visit(*value++, weight); });
+            list_.for_each_packed(b, first + o,
+                                  [&](int32_t weight, int32_t) { visit(*value++, stream[weight]); });
             from[o] = value;
+            if (b + 1 < list_.blocks) fetch(b + 1, first + o, value);
           }
         }
       }
@@ -496,9 +512,8 @@ void SparseConv::backward_with_dots(const ConvBackward& run, const ConvWeights& 
       stream[dgrad_index_[j]] = sum;
     }
   });
-  for_each_weight(team, run.dw, [&](float& packed, int32_t weight) {
-    packed = run.add_dw ? packed + stream[weight] : stream[weight];
-  });
+  for_each_weight(team, run.dw, stream,
+                  [&](float& packed, float sum) { packed = run.add_dw ? packed + sum : sum; });
 }
 
 void SparseConv::backward(const ConvBackward& run, const ConvWeights& weights, int blocks,
