@@ -88,8 +88,9 @@ struct GatherRun {
   // that rows are still in the caches. Elsewhere it would only keep what is written from being streamed.
   bool turns_pay() const {
     if (beside.input != nullptr) return true;
-    const int64_t block = 4 * (phases[0].pass.x.block_stride + phases[0].pass.y.block_stride);
-    return (beside.before || beside.after) && (choice.by_rows || block <= 4 * core_caches().l2_bytes);
+    const Layout &from = phases[0].pass.x, &to = phases[0].pass.y;
+    const int64_t block = 4 * (from.parts * from.block_stride + to.parts * to.block_stride);
+    return (beside.before || beside.after) && block <= 4 * core_caches().l2_bytes;
   }
   bool streams() const { return choice.stream && !(beside.after && turns_pay()); }
 };
