@@ -74,7 +74,7 @@ void Session::conv_gradients(const Step& step, const BackwardStep& backward, boo
   CombineBackwardArgs summing;
   if (maker)
     writing = write_args(*maker, program_->backward_steps[backward.makes_dy], maker->last_batch_norm());
-  if (reader) summing = sums_args(*reader);
+  if (reader) summing = sums_args(*reader, program_->backward_steps[backward.reads_dx]);
   const Step* x_maker = backward.makes_x >= 0 ? &steps[backward.makes_x] : nullptr;
   const Layout &x_layout = plan_.values[step.input()], &dy_layout = plan_.gradients[step.output];
   const int blocks = this->blocks(dy_layout);
@@ -171,13 +171,14 @@ ReluMask Session::relu_mask(const Step& step) const {
 }
 
 void Session::combine_backward(const Step& step, const BackwardStep& backward, bool accumulate) {
-  if (!backward.sums_beside) combine_sums(step, accumulate);
+  if (!backward.sums_beside) combine_sums(step, backward, accumulate);
   combine_writes(step, backward);
 }
 
-void Session::combine_sums(const Step& step, bool accumulate) {
+void Session::combine_sums(const Step& step, const BackwardStep& backward, bool accumulate) {
   OpTimer timer(profile_, OpKind::combine_sums, step.name);
-  const CombineBackwardArgs args = sums_args(step);
+  CombineBackwardArgs args = sums_args(step, backward);
+  args.stream = args.g != nullptr && args.g != args.dz && streams(args.g_layout);
   if (args.dz) {
     team_.parallel_range(blocks(args.dz_layout) * chunks_per_block(args.dz_layout),
                          [&](int64_t begin, int64_t end, int) { combine_.backward(args, begin, end); });
@@ -193,9 +194,8 @@ PooledGradient Session::pooled_gradient(int v) const {
           reinterpret_cast<const uint8_t*>(arena_.data() + program_->choices[pool])};
 }
 
-// Of the first pass, which leaves g in place of dz (ReluMask), and sums over it; dz is null where neither is
-// needed.
-CombineBackwardArgs Session::sums_args(const Step& step) {
+// Of the first pass, which writes g (ReluMask), and sums over it; dz is null where neither is needed.
+CombineBackwardArgs Session::sums_args(const Step& step, const BackwardStep& backward) {
   const bool sums = program_->batch_statistics();
   CombineBackwardArgs args;
   args.mask = relu_mask(step);
@@ -210,6 +210,10 @@ CombineBackwardArgs Session::sums_args(const Step& step) {
   args.dz = gradient_of(step.output);
   args.pooled = pooled_gradient(step.output);
   args.dz_layout = plan_.gradients[step.output];
+  if (args.mask == ReluMask::output) {
+    args.g = gradient_of(backward.g);
+    args.g_layout = plan_.gradients[backward.g];
+  }
   args.n = n_;
   args.rows_per_chunk = chunk_rows(args.dz_layout);
   args.sums = wanted ? sums_.data() : nullptr;
@@ -273,9 +277,9 @@ BatchNormApplyArgs Session::write_args(const Step& step, const BackwardStep& bac
   const Term& term = step.terms[t];
   const BatchNormState& state = batch_norms_[term.batch_norm];
   BatchNormApplyArgs args;
-  args.g = gradient_of(step.output);
+  args.g = gradient_of(backward.g);
   args.pooled = pooled_gradient(step.output);
-  args.g_layout = plan_.gradients[step.output];
+  args.g_layout = plan_.gradients[backward.g];
   args.term = term_of(term);
   args.relu_mask = relu_mask(step) == ReluMask::term;
   args.k1 = state.k1.data();
@@ -292,11 +296,12 @@ BatchNormApplyArgs Session::write_args(const Step& step, const BackwardStep& bac
 void Session::combine_writes(const Step& step, const BackwardStep& backward) {
   for (int t = 0; t < step.term_count; t++) {
     const GradientWrite write = backward.write[t];
-    if (step.terms[t].batch_norm >= 0 || write == GradientWrite::none || write == GradientWrite::alias)
-      continue;
     const int input = step.terms[t].value;
+    if (step.terms[t].batch_norm >= 0 || write == GradientWrite::none || write == GradientWrite::alias ||
+        (write == GradientWrite::write && input == backward.g))
+      continue;
     OpTimer timer(profile_, OpKind::gradient_copy, step.name);
-    copy_gradient(gradient_of(step.output), plan_.gradients[step.output], gradient_of(input),
+    copy_gradient(gradient_of(backward.g), plan_.gradients[backward.g], gradient_of(input),
                   plan_.gradients[input], write == GradientWrite::add);
   }
   for (int t = 0; t < step.term_count; t++) {

@@ -191,18 +191,29 @@ class ProgramPlanner {
   bool shares_layout(const Step& step, int t) const {
     return same_rows(plan_.gradients[step.terms[t].value], plan_.gradients[step.output]);
   }
+  // Whether the first pass writes g (Session::relu_mask), so that it may go elsewhere.
+  bool writes_g(const Step& step) const {
+    return step.relu && (step.term_count > 1 || step.terms[0].batch_norm < 0);
+  }
   bool unwritten(int value) const { return out_.needs_gradient[value] && gradient_buffer_[value] < 0; }
 
   // Plain terms first: one may take over the buffer with nothing written. A batch norm takes it over only as
   // the last reader of g.
   void plan_combine(int i) {
     const Step& step = graph_.steps[i];
+    BackwardStep& backward = out_.backward_steps[i];
     bool taken = false;
+    backward.g = step.output;
     for (int t = 0; t < step.term_count; t++) {
       if (step.terms[t].batch_norm >= 0) continue;
-      const bool alias = !taken && unwritten(step.terms[t].value) && shares_layout(step, t);
+      const int value = step.terms[t].value;
+      const bool placed = taken || backward.g != step.output;
+      const bool alias = !placed && unwritten(value) && shares_layout(step, t);
       plan_term(i, t, alias);
       taken |= alias;
+      if (!placed && backward.write[t] == GradientWrite::write && writes_g(step) &&
+          plan_.gradients[value].border == 0 && out_.program != RP_PROGRAM_TANGENT)
+        backward.g = value;
     }
     for (int t = 0; t < step.term_count; t++) {
       if (step.terms[t].batch_norm < 0) continue;
@@ -313,6 +324,8 @@ class ProgramPlanner {
         backward.write[0] != GradientWrite::none) {
       backward.reads_dx = next;
       backward_after.sums_beside = true;
+      Buffer& g = buffers_[gradient_buffer_[backward_after.g]];
+      g.birth = std::min(g.birth, backward_time(i));
     }
     if (step.kind != StepKind::combine || after.kind != StepKind::conv ||
         backward_after.write[0] == GradientWrite::none)
@@ -320,7 +333,7 @@ class ProgramPlanner {
     // Only the last to read g may wait, and only where dgrad does not write to g itself.
     const int term = step.last_batch_norm();
     if (term < 0 || step.terms[term].value != after.output || backward.write[term] == GradientWrite::none ||
-        gradient_buffer_[after.input()] == gradient_buffer_[step.output])
+        gradient_buffer_[after.input()] == gradient_buffer_[backward.g])
       return;
     const bool joint = out_.weight_gradients() && plan_.shares_blocks(after.conv) &&
                        plan_.conv_joint[after.conv] && graph_.convs[after.conv].bias < 0 &&
@@ -332,7 +345,7 @@ class ProgramPlanner {
     }
     backward.write_beside = true;
     backward_after.makes_dy = i;
-    use_gradient(step.output, backward_time(next));
+    use_gradient(backward.g, backward_time(next));
     use_value(after.output, backward_time(next));
   }
 

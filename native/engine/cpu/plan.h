@@ -25,6 +25,9 @@ enum class GradientWrite {
 struct BackwardStep {
   bool reached = false;                                                 // has an output gradient
   GradientWrite write[2] = {GradientWrite::none, GradientWrite::none};  // per term
+  // Of a combine step: the value whose gradient holds g (ops/combine/combine.h) behind the first pass: its own
+  // output, or a plain term, whose rows are others.
+  int g = -1;
   bool zero_border = false;  // conv: dy's border must be cleared first
   PhaseWrite write_dx;       // conv: of which phases
   // Beside a convolution's dgrad (ops/row_work.h). Of the convolution: the combine step whose last write

@@ -131,8 +131,8 @@ class Session final : public StepEngine {
   void combine_backward(const Step&, const BackwardStep&, bool accumulate);
   // Of value v; without a choice where its own gradient is stored.
   PooledGradient pooled_gradient(int v) const;
-  CombineBackwardArgs sums_args(const Step&);
-  void combine_sums(const Step&, bool accumulate);
+  CombineBackwardArgs sums_args(const Step&, const BackwardStep&);
+  void combine_sums(const Step&, const BackwardStep&, bool accumulate);
   void combine_factors(const Step&, bool accumulate);
   BatchNormApplyArgs write_args(const Step&, const BackwardStep&, int term);
   void combine_writes(const Step&, const BackwardStep&);

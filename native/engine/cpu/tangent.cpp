@@ -210,7 +210,7 @@ void Session::tangent_conv_backward(const Step& step, const BackwardStep& backwa
 }
 
 void Session::tangent_combine_backward(const Step& step, const BackwardStep& backward, bool accumulate) {
-  combine_sums(step, accumulate);
+  combine_sums(step, backward, accumulate);
   const Layout& l = plan_.gradients[step.output];
   float* g = gradient_tangent_of(step.output);
   if (step.relu) {

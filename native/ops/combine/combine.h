@@ -36,7 +36,7 @@ struct CombineArgs {
 // gradient needs, Σ g and Σ g·(x - mean) per channel and term.
 enum class ReluMask {
   none,
-  output,  // z > 0; g then replaces dz in memory
+  output,  // z > 0; g is written
   term,    // recomputed from terms[0], which is a batch norm and the only term; dz is left alone
 };
 
@@ -46,9 +46,13 @@ struct CombineBackwardArgs {
   ReluMask mask = ReluMask::none;
   const float* z = nullptr;  // with ReluMask::output
   Layout z_layout;
-  float* dz = nullptr;
+  const float* dz = nullptr;
   PooledGradient pooled;  // instead of dz, with ReluMask::term
   Layout dz_layout;
+  // With ReluMask::output: dz itself, or a tensor without border whose rows may be others.
+  float* g = nullptr;
+  Layout g_layout;
+  bool stream = false;  // g with non-temporal stores
   int n = 0;
   int rows_per_chunk = 1;  // chunk_rows(): rows of one block whose sums are kept in float
   double* sums = nullptr;  // [chunk][1 + term_count][C]; null: sums are not wanted

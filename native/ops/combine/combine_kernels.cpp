@@ -86,13 +86,15 @@ RP_INLINE void backward_piece(const CombineBackwardArgs& args, int64_t index, in
   const CombineTerm& t0 = args.terms[0];
   const CombineTerm& t1 = args.terms[1];
   const auto from = [&](const float* x, const Layout& l) { return x + piece_offset(l, index, width); };
-  float* const dz_piece = pooled ? nullptr : args.dz + piece_offset(args.dz_layout, index, width);
+  const float* const dz_piece = pooled ? nullptr : from(args.dz, args.dz_layout);
+  float* const g_piece = mask == ReluMask::output ? args.g + piece_offset(args.g_layout, index, width) : nullptr;
   const float* const z_piece = mask == ReluMask::output ? from(args.z, args.z_layout) : nullptr;
   const float* const piece0 = terms > 0 ? from(t0.x, t0.layout) : nullptr;
   const float* const piece1 = terms > 1 ? from(t1.x, t1.layout) : nullptr;
   const int64_t floats = kImagesPerBlock * width, height = args.dz_layout.height;
   for (int64_t c = c_begin; c < c_end; c++) {
-    float* dz = pooled ? nullptr : dz_piece + c * args.dz_layout.channel_stride;
+    const float* dz = pooled ? nullptr : dz_piece + c * args.dz_layout.channel_stride;
+    float* g_out = g_piece ? g_piece + c * args.g_layout.channel_stride : nullptr;
     PooledRow pool{};
     if (pooled) pool = pooled_row(args.pooled, index / height, index % height, c);
     const float* z = z_piece ? z_piece + c * args.z_layout.channel_stride : nullptr;
@@ -113,7 +115,7 @@ RP_INLINE void backward_piece(const CombineBackwardArgs& args, int64_t index, in
         const Vec v0 = terms > 0 ? load(x0 + i) : zero();
         if (mask == ReluMask::output) {
           g = select(greater(load(z + i), zero()), g, zero());
-          store(dz + i, g);
+          put(g_out + i, g, args.stream);
         }
         if (mask == ReluMask::term) g = select(greater(affine(v0, a0), zero()), g, zero());
         s = s + g;
@@ -132,7 +134,7 @@ void backward_chunks(const CombineBackwardArgs& args, int64_t chunk_begin, int64
   const Layout& l = args.dz_layout;
   const int64_t per_block = (l.height + args.rows_per_chunk - 1) / args.rows_per_chunk;
   int64_t width = l.width;
-  if (mask == ReluMask::output) width = narrower(width, args.z_layout.width);
+  if (mask == ReluMask::output) width = narrower(narrower(width, args.z_layout.width), args.g_layout.width);
   for (int t = 0; t < terms; t++) width = narrower(width, args.terms[t].layout.width);
   const int64_t pieces = l.width / width;
   Accumulators acc;
@@ -162,11 +164,13 @@ void backward_chunks(const CombineBackwardArgs& args, int64_t chunk_begin, int64
     }
     if (mask == ReluMask::output) {
       for (int64_t h = h_begin; h < h_end; h++) {
-        for (int64_t c = 0; c < l.channels; c++) clear_columns(args.dz + row_offset(l, b, h), l, c);
-        clear_around_row(args.dz, l, b, h);
+        const Layout& gl = args.g_layout;
+        for (int64_t c = 0; c < gl.channels; c++) clear_columns(args.g + row_offset(gl, b, h), gl, c);
+        clear_around_row(args.g, gl, b, h);
       }
     }
   }
+  if (args.stream) stream_fence();
 }
 
 void backward(const CombineBackwardArgs& args, int64_t chunk_begin, int64_t chunk_end) {
