@@ -11,7 +11,7 @@ namespace {
 // whoever else wants the core has it; then it is left idle. To wake a sleeping thread of a virtual machine
 // takes a tenth of a millisecond.
 constexpr int kSpins = 20000;
-constexpr int kYields = 20000;  // about 10 ms
+constexpr int kYields = 20000;  // some milliseconds
 
 inline void relax() {
 #if defined(__x86_64__)

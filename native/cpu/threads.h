@@ -1,5 +1,5 @@
 // The engine's own threads (not libuv's pool). A team runs one function on every member; `parallel` returns
-// when all are done. Members spin briefly for the next call, then sleep.
+// when all are done. Members spin briefly for the next call, then yield, then sleep.
 #pragma once
 #include <atomic>
 #include <condition_variable>

@@ -84,8 +84,9 @@ struct GatherRun {
   ConvCompanions beside = {};
   const GatherDots* dots = nullptr;
 
-  // Whether the work beside it takes turns with the tiles: where these follow rows, or blocks are small, so
-  // that rows are still in the caches. Elsewhere it would only keep what is written from being streamed.
+  // Whether the work beside it takes turns with the tiles: where what it makes is nowhere stored, or an image
+  // block fits the caches. Elsewhere it would only keep what is written from being streamed
+  // (docs/decisions/0088).
   bool turns_pay() const {
     if (beside.input != nullptr) return true;
     const Layout &from = phases[0].pass.x, &to = phases[0].pass.y;

@@ -25,8 +25,8 @@ enum class GradientWrite {
 struct BackwardStep {
   bool reached = false;                                                 // has an output gradient
   GradientWrite write[2] = {GradientWrite::none, GradientWrite::none};  // per term
-  // Of a combine step: the value whose gradient holds g (ops/combine/combine.h) behind the first pass: its own
-  // output, or a plain term, whose rows are others.
+  // Of a combine step: the value whose gradient holds g (ops/combine/combine.h) behind the first pass: its
+  // own output, or a plain term, whose rows are others.
   int g = -1;
   bool zero_border = false;  // conv: dy's border must be cleared first
   PhaseWrite write_dx;       // conv: of which phases

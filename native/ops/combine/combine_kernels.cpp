@@ -87,7 +87,8 @@ RP_INLINE void backward_piece(const CombineBackwardArgs& args, int64_t index, in
   const CombineTerm& t1 = args.terms[1];
   const auto from = [&](const float* x, const Layout& l) { return x + piece_offset(l, index, width); };
   const float* const dz_piece = pooled ? nullptr : from(args.dz, args.dz_layout);
-  float* const g_piece = mask == ReluMask::output ? args.g + piece_offset(args.g_layout, index, width) : nullptr;
+  float* const g_piece =
+      mask == ReluMask::output ? args.g + piece_offset(args.g_layout, index, width) : nullptr;
   const float* const z_piece = mask == ReluMask::output ? from(args.z, args.z_layout) : nullptr;
   const float* const piece0 = terms > 0 ? from(t0.x, t0.layout) : nullptr;
   const float* const piece1 = terms > 1 ? from(t1.x, t1.layout) : nullptr;

@@ -109,27 +109,27 @@ class SparseConv final : public ConvLayer {
       prefetch_span(list_.list.data() + list_.ends_of(block)[list_.row_of(output)], bytes);
       prefetch_span(stream + list_.weights_of(block, output), bytes);
     };
-    team.parallel_range((shape_.out_channels + kOutputs - 1) / kOutputs, [&](int64_t begin, int64_t end,
-                                                                             int) {
-      for (int64_t i = begin; i < end; i++) {
-        const int first = static_cast<int>(i) * kOutputs;
-        const int count = std::min(kOutputs, shape_.out_channels - first);
-        Packed* from[kOutputs];
-        for (int o = 0; o < count; o++) {
-          from[o] = packed + row_starts_[first + o];
-          fetch(0, first + o, from[o]);
-        }
-        for (int b = 0; b < list_.blocks; b++) {
-          for (int o = 0; o < count; o++) {
-            Packed* value = from[o];
-            list_.for_each_packed(b, first + o,
-                                  [&](int32_t weight, int32_t) { visit(*value++, stream[weight]); });
-            from[o] = value;
-            if (b + 1 < list_.blocks) fetch(b + 1, first + o, value);
+    team.parallel_range(
+        (shape_.out_channels + kOutputs - 1) / kOutputs, [&](int64_t begin, int64_t end, int) {
+          for (int64_t i = begin; i < end; i++) {
+            const int first = static_cast<int>(i) * kOutputs;
+            const int count = std::min(kOutputs, shape_.out_channels - first);
+            Packed* from[kOutputs];
+            for (int o = 0; o < count; o++) {
+              from[o] = packed + row_starts_[first + o];
+              fetch(0, first + o, from[o]);
+            }
+            for (int b = 0; b < list_.blocks; b++) {
+              for (int o = 0; o < count; o++) {
+                Packed* value = from[o];
+                list_.for_each_packed(b, first + o,
+                                      [&](int32_t weight, int32_t) { visit(*value++, stream[weight]); });
+                from[o] = value;
+                if (b + 1 < list_.blocks) fetch(b + 1, first + o, value);
+              }
+            }
           }
-        }
-      }
-    });
+        });
   }
 
   int64_t sum_rows(int blocks) const override { return forward_.tiling.items(blocks); }
