@@ -165,9 +165,8 @@ void Session::bias_gradient(const ConvSpec& spec, int output, const float* dy, f
 
 ReluMask Session::relu_mask(const Step& step) const {
   if (!step.relu) return ReluMask::none;
-  const bool from_term = step.term_count == 1 && step.terms[0].batch_norm >= 0;
   // A tangent needs g itself.
-  return from_term && program_->program != RP_PROGRAM_TANGENT ? ReluMask::term : ReluMask::output;
+  return step.is_batch_norm() && program_->program != RP_PROGRAM_TANGENT ? ReluMask::term : ReluMask::output;
 }
 
 void Session::combine_backward(const Step& step, const BackwardStep& backward, bool accumulate) {

@@ -49,6 +49,8 @@ struct Step {
   int conv = -1;      // conv: index into StepGraph.convs
   PoolWindow window;  // pools
   int input() const { return terms[0].value; }
+  // Combine: of one term, from which its output, and where ReLU passed, can be told again.
+  bool is_batch_norm() const { return term_count == 1 && terms[0].batch_norm >= 0; }
   // Of its terms; -1: none.
   int last_batch_norm() const {
     int t = term_count - 1;

@@ -106,8 +106,7 @@ class ProgramPlanner {
     const Step& step = graph_.steps[i];
     return i + 1 < steps_ && graph_.steps[i + 1].kind == StepKind::max_pool &&
            graph_.steps[i + 1].input() == step.output && readers_[step.output] == 1 && step.relu &&
-           step.term_count == 1 && step.terms[0].batch_norm >= 0 &&
-           same_rows(plan_.values[step.terms[0].value], plan_.values[step.output]);
+           step.is_batch_norm() && same_rows(plan_.values[step.terms[0].value], plan_.values[step.output]);
   }
 
   void plan_forward() {
@@ -191,9 +190,9 @@ class ProgramPlanner {
   bool shares_layout(const Step& step, int t) const {
     return same_rows(plan_.gradients[step.terms[t].value], plan_.gradients[step.output]);
   }
-  // Whether the first pass writes g (Session::relu_mask), so that it may go elsewhere.
-  bool writes_g(const Step& step) const {
-    return step.relu && (step.term_count > 1 || step.terms[0].batch_norm < 0);
+  // Whether the output's sign masks its gradient (Session::relu_mask): the first pass then writes g.
+  bool masks_by_output(const Step& step) const {
+    return step.relu && (!step.is_batch_norm() || out_.program == RP_PROGRAM_TANGENT);
   }
   bool unwritten(int value) const { return out_.needs_gradient[value] && gradient_buffer_[value] < 0; }
 
@@ -211,7 +210,7 @@ class ProgramPlanner {
       const bool alias = !placed && unwritten(value) && shares_layout(step, t);
       plan_term(i, t, alias);
       taken |= alias;
-      if (!placed && backward.write[t] == GradientWrite::write && writes_g(step) &&
+      if (!placed && backward.write[t] == GradientWrite::write && masks_by_output(step) &&
           plan_.gradients[value].border == 0 && out_.program != RP_PROGRAM_TANGENT)
         backward.g = value;
     }
@@ -361,8 +360,7 @@ class ProgramPlanner {
       for (int t = 0; t < step.term_count; t++) {
         if (step.terms[t].batch_norm >= 0) use_value(step.terms[t].value, time);
       }
-      const bool mask_from_term = step.term_count == 1 && step.terms[0].batch_norm >= 0;
-      if (step.relu && (!mask_from_term || out_.program == RP_PROGRAM_TANGENT)) use_value(step.output, time);
+      if (masks_by_output(step)) use_value(step.output, time);
     }
   }
 
@@ -371,9 +369,7 @@ class ProgramPlanner {
   void find_transient_values() {
     for (int i = 0; i < steps_; i++) {
       const Step& step = graph_.steps[i];
-      if (!out_.beside_next[i] || step.term_count > 1 || step.terms[0].batch_norm < 0 ||
-          readers_[step.output] > 1)
-        continue;
+      if (!out_.beside_next[i] || !step.is_batch_norm() || readers_[step.output] > 1) continue;
       if (graph_.steps[i + 1].kind == StepKind::max_pool) {
         out_.transient_values[step.output] = 1;
         buffers_[value_buffer_[step.output]].floats = 0;

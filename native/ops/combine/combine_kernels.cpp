@@ -163,9 +163,9 @@ void backward_chunks(const CombineBackwardArgs& args, int64_t chunk_begin, int64
         }
       }
     }
-    if (mask == ReluMask::output) {
+    const Layout& gl = args.g_layout;
+    if (mask == ReluMask::output && gl.border > 0) {
       for (int64_t h = h_begin; h < h_end; h++) {
-        const Layout& gl = args.g_layout;
         for (int64_t c = 0; c < gl.channels; c++) clear_columns(args.g + row_offset(gl, b, h), gl, c);
         clear_around_row(args.g, gl, b, h);
       }

@@ -106,8 +106,9 @@ class SparseConv final : public ConvLayer {
     const auto fetch = [&](int block, int output, const Packed* from) {
       const int64_t bytes = int64_t{4} * list_.nonzeros(block, output);
       prefetch_span(from, bytes);
-      prefetch_span(list_.list.data() + list_.ends_of(block)[list_.row_of(output)], bytes);
       prefetch_span(stream + list_.weights_of(block, output), bytes);
+      if (!list_.is_packed())
+        prefetch_span(list_.list.data() + list_.ends_of(block)[list_.row_of(output)], bytes);
     };
     team.parallel_range(
         (shape_.out_channels + kOutputs - 1) / kOutputs, [&](int64_t begin, int64_t end, int) {

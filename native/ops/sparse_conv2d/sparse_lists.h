@@ -58,6 +58,8 @@ struct SparseList {
   }
   int32_t nnz() const { return together == 1 ? ends.back() : pair_weights.back(); }
   bool empty() const { return nnz() == 0; }
+  // Whether an output's nonzeros in a block stand in packed order.
+  bool is_packed() const { return together == 1 && kinds == 1; }
   int64_t bytes() const {
     return 4 * static_cast<int64_t>(ends.capacity() + pair_weights.capacity() + list.capacity()) +
            static_cast<int64_t>(splits.capacity());
@@ -70,7 +72,7 @@ struct SparseList {
     const int row = row_of(output), second = output % 2;
     const int32_t* of_row = ends_of(block) + row;
     const int32_t count = nonzeros(block, output);
-    if (together == 1 && kinds == 1) {
+    if (is_packed()) {
       for (int32_t e = 0; e < count; e++) visit(of_row[0] + e, e);
       return;
     }
