@@ -251,6 +251,27 @@ RP_INLINE void add_lane_sums(float* to, Vec (&v)[4]) {
 #endif
 }
 
+// rows[i][j] becomes rows[j][i]: rows of blocks change places, then rows of blocks half as large.
+RP_INLINE void transpose(Vec (&rows)[kLanes]) {
+  typedef int32_t Lanes __attribute__((vector_size(4 * kLanes)));
+#pragma GCC unroll 4
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    Lanes low, high;  // of a row and the one `half` below it
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i++) {
+      low[i] = i & half ? kLanes + (i ^ half) : i;
+      high[i] = i & half ? kLanes + i : i ^ half;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; i++) {
+      if (i & half) continue;
+      const Vec upper = rows[i], lower = rows[i + half];
+      rows[i] = __builtin_shuffle(upper, lower, low);
+      rows[i + half] = __builtin_shuffle(upper, lower, high);
+    }
+  }
+}
+
 RP_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }     // to L1
 RP_INLINE void prefetch_l2(const void* p) { __builtin_prefetch(p, 0, 2); }  // to L2
 RP_INLINE void prefetch_write(const void* p) { __builtin_prefetch(p, 1, 3); }

@@ -1,6 +1,6 @@
 // conv2d: a ConvLayer that keeps every weight. Forward and dgrad walk tiles like the sparse layer
-// (conv_gather.h). Wgrad cuts outputs × (channel, tap) into parts whose partial sums fit L2 and lets all
-// images pass over a part; every sum adds the same terms in the same order however the parts are cut.
+// (conv_gather.h). Wgrad cuts outputs × (channel, tap) into parts whose sums fit L2 and lets all images pass
+// over a part; every sum adds the same terms in the same order however the parts are cut.
 #include "ops/conv2d/conv2d.h"
 
 #include <algorithm>
@@ -97,7 +97,8 @@ class DenseConv final : public ConvLayer {
   int64_t index_bytes() const override {
     int64_t bytes = forward_.bytes() + wgrad_tiling_.bytes() +
                     4 * static_cast<int64_t>(offsets_.capacity() + places_.capacity()) + fetch_x_.bytes() +
-                    fetch_dy_.bytes() + static_cast<int64_t>(reaches_.capacity() * sizeof(TapReach));
+                    fetch_dy_.bytes() + static_cast<int64_t>(reaches_.capacity() * sizeof(TapReach)) +
+                    static_cast<int64_t>(groups_.capacity() * sizeof(TapGroup));
     for (const DenseTaps& taps : forward_taps_) bytes += taps.bytes();
     for (const DenseTaps& taps : dgrad_taps_) bytes += taps.bytes();
     for (const GatherPhase& phase : dgrad_) bytes += phase.bytes();
@@ -177,6 +178,7 @@ class DenseConv final : public ConvLayer {
     fetch_dy_ = TileFetch(pass_of_positions(dy_), choice, TileLines::not_read_before);
     offsets_.clear();
     places_.clear();
+    groups_.clear();
     const auto put = [&](int c, int t) {
       const PassTap& tap = forward_.pass.taps[t];
       offsets_.push_back(
@@ -185,13 +187,20 @@ class DenseConv final : public ConvLayer {
       places_.push_back(c * taps_ + t);
     };
     tap_by_tap_ = wgrad_by_tap(forward_.pass, kernels_.tap_group);
-    // Taps share lines of x; channels do not, and those of one group fill L1.
-    groups_at_once_ = taps_ > 1 ? 3 : 1;
-    const int together = channels_together();
-    for (int c = 0; c < shape_.in_channels; c += together) {
-      for (int t = 0; t < taps_; t++) {
-        for (int i = 0; i < together; i++) put(c + i, t);
+    if (tap_by_tap_) {
+      for (int c = 0, count; c < shape_.in_channels; c += count) {
+        count = group_size(shape_.in_channels - c);
+        for (int t = 0; t < taps_; t++) {
+          groups_.push_back({static_cast<int32_t>(offsets_.size()), count, t});
+          for (int i = 0; i < count; i++) put(c + i, t);
+        }
       }
+    } else {
+      for (int c = 0; c < shape_.in_channels; c++) {
+        for (int t = 0; t < taps_; t++) put(c, t);
+      }
+      const int pairs = static_cast<int>(offsets_.size());
+      for (int k = 0; k < pairs; k += groups_.back().count) groups_.push_back({k, group_size(pairs - k), 0});
     }
     reaches_.clear();
     if (!tap_by_tap_) return;
@@ -228,13 +237,12 @@ class DenseConv final : public ConvLayer {
   void choose(const ConvLayouts&);
 
   struct Parts {
-    int outputs, taps;  // how many parts outputs and (channel, tap) pairs are cut into
+    int outputs, taps;  // how many parts outputs and groups of (channel, tap) pairs are cut into
   };
   Parts wgrad_parts(int threads) const;
   struct WeightRange {
-    int first_output, last_output, first_tap, last_tap;  // (channel, tap) pairs, in the order of offsets_
+    int first_output, last_output, first_group, last_group;
     int outputs() const { return last_output - first_output; }
-    int taps() const { return last_tap - first_tap; }
   };
   WeightRange weight_range(const Parts& parts, int64_t part) const;
   WgradRun whole_run(const float* x, const float* dy, float* dw, int blocks, bool add) const {
@@ -246,16 +254,40 @@ class DenseConv final : public ConvLayer {
   void add_tiles(const WgradRun& run, const WeightRange&, float* sums) const;
   void put_sums(const WeightRange&, const float* sums, float* dw, bool add) const;
   bool by_images() const { return choices_.has_wgrad && wgrad_suits_images(shape_); }
-  // Channels whose taps alternate in offsets_.
-  int channels_together() const { return tap_by_tap_ ? kernels_.tap_group : 1; }
-  int output_groups() const { return (shape_.out_channels + kOutputGroup - 1) / kOutputGroup; }
-  int tap_groups() const {
-    return (static_cast<int>(offsets_.size()) + kernels_.tap_group - 1) / kernels_.tap_group;
+  // Of the (channel, tap) pairs left.
+  int group_size(int left) const {
+    int size = kernels_.tap_group;
+    if (left < size) {
+      for (size = 1; 2 * size <= left;) size *= 2;
+    }
+    return size;
+  }
+  // Where pairs of a group begin; of the one behind the last: where they end.
+  int pairs_begin(int group) const {
+    return group < tap_groups() ? groups_[group].first : static_cast<int>(offsets_.size());
+  }
+  int pairs(const WeightRange& range) const {
+    return pairs_begin(range.last_group) - pairs_begin(range.first_group);
+  }
+  int output_group() const { return kWgradVectors * kernels_.lanes; }
+  int output_groups() const { return (shape_.out_channels + output_group() - 1) / output_group(); }
+  int tap_groups() const { return static_cast<int>(groups_.size()); }
+  // Outputs in whole vectors.
+  int64_t whole(int64_t outputs) const {
+    return (outputs + kernels_.lanes - 1) / kernels_.lanes * kernels_.lanes;
+  }
+  // Of the largest part: its outputs, and its sums.
+  int64_t outputs_of(const Parts& parts) const {
+    const int64_t outputs = (output_groups() + parts.outputs - 1) / parts.outputs * int64_t{output_group()};
+    return whole(std::min<int64_t>(outputs, shape_.out_channels));
   }
   int64_t sums_of(const Parts& parts) const {
-    const int64_t outputs = (output_groups() + parts.outputs - 1) / parts.outputs * kOutputGroup;
     const int64_t taps = (tap_groups() + parts.taps - 1) / parts.taps * int64_t{kernels_.tap_group};
-    return std::min<int64_t>(outputs, shape_.out_channels) * std::min<int64_t>(taps, offsets_.size());
+    return outputs_of(parts) * std::min<int64_t>(taps, offsets_.size());
+  }
+  // What one thread needs for it, with the copy of a tile's dy.
+  int64_t wgrad_floats(const Parts& parts) const {
+    return sums_of(parts) + outputs_of(parts) * wgrad_tiling_.largest() * kImagesPerBlock;
   }
 
   int64_t common_bytes() const { return by_images() ? 4 * kImageParts * numel_ : 0; }
@@ -267,9 +299,9 @@ class DenseConv final : public ConvLayer {
   }
   float* wgrad_sums(int member) const { return scratch_->member(member) + partial_floats(); }
   int64_t scratch_each() const {
-    int64_t sums = choices_.has_wgrad ? sums_of(wgrad_parts(threads_)) + 3 : 0;
-    if (by_images() && sums_fit(numel_)) sums = numel_ + 3;
-    return (4 * (partial_floats() + sums) + 63) / 64 * 64;
+    int64_t wgrad = choices_.has_wgrad ? wgrad_floats(wgrad_parts(threads_)) : 0;
+    if (by_images() && sums_fit(numel_)) wgrad = wgrad_floats({1, 1});
+    return (4 * (partial_floats() + wgrad) + 63) / 64 * 64;
   }
 
   ConvShape shape_;
@@ -289,8 +321,8 @@ class DenseConv final : public ConvLayer {
   std::vector<DenseTaps> dgrad_taps_;    // one a phase
   std::vector<int32_t> offsets_;         // of wgrad: in_channels · taps byte offsets
   std::vector<int32_t> places_;          // of each in a row of the weights
+  std::vector<TapGroup> groups_;         // of these, in order
   bool tap_by_tap_ = false;
-  int groups_at_once_ = 1;
   std::vector<TapReach> reaches_;  // tap by tap: of each tile's taps
 };
 
@@ -355,19 +387,26 @@ DenseConv::Parts DenseConv::wgrad_parts(int threads) const {
 }
 
 // Sums of calls of the kernel to the weights' places in dw.
-void DenseConv::put_sums(const WeightRange& range, const float* sum, float* dw, bool add) const {
+void DenseConv::put_sums(const WeightRange& range, const float* sums, float* dw, bool add) const {
+  constexpr int kTogether = 16;  // pairs, whose sums of a few outputs stay in L1
   const int64_t row = static_cast<int64_t>(places_.size());
-  const int32_t* const places = places_.data() + range.first_tap;
-  for (int k = 0; k < range.taps();) {
-    int group = kernels_.tap_group;
-    while (group > range.taps() - k) group /= 2;
-    for (int o = range.first_output; o < range.last_output; o++) {
-      for (int i = k; i < k + group; i++, sum++) {
-        float& out = dw[o * row + places[i]];
-        out = add ? out + *sum : *sum;
+  const int count = pairs(range);
+  const int32_t* const places = places_.data() + pairs_begin(range.first_group);
+  for (int o = 0; o < range.outputs(); o += output_group()) {
+    const int outputs = std::min(range.outputs() - o, output_group());
+    const int64_t stride = whole(outputs);
+    for (int first = 0; first < count; first += kTogether) {
+      const int last = std::min(first + kTogether, count);
+      for (int i = 0; i < outputs; i++) {
+        float* const to = dw + (range.first_output + o + i) * row;
+        for (int k = first; k < last; k++) {
+          float& out = to[places[k]];
+          const float sum = sums[k * stride + i];
+          out = add ? out + sum : sum;
+        }
       }
     }
-    k += group;
+    sums += stride * count;
   }
 }
 
@@ -396,18 +435,18 @@ void DenseConv::wgrad_part(const WgradRun& run, const Parts& parts, int64_t part
 }
 
 DenseConv::WeightRange DenseConv::weight_range(const Parts& parts, int64_t part) const {
-  const auto cut = [](int64_t groups, int64_t index, int64_t count, int64_t size, int64_t limit) {
-    return static_cast<int>(std::min(groups * index / count * size, limit));
+  const auto cut = [](int64_t groups, int64_t index, int64_t count) {
+    return static_cast<int>(groups * index / count);
   };
-  const int64_t i = part / parts.taps, j = part % parts.taps, row = static_cast<int64_t>(offsets_.size());
-  return {cut(output_groups(), i, parts.outputs, kOutputGroup, shape_.out_channels),
-          cut(output_groups(), i + 1, parts.outputs, kOutputGroup, shape_.out_channels),
-          cut(tap_groups(), j, parts.taps, kernels_.tap_group, row),
-          cut(tap_groups(), j + 1, parts.taps, kernels_.tap_group, row)};
+  const int64_t i = part / parts.taps, j = part % parts.taps;
+  const auto output = [&](int64_t index) {
+    return std::min(cut(output_groups(), index, parts.outputs) * output_group(), shape_.out_channels);
+  };
+  return {output(i), output(i + 1), cut(tap_groups(), j, parts.taps), cut(tap_groups(), j + 1, parts.taps)};
 }
 
 void DenseConv::clear_sums(const WeightRange& range, float* sums) const {
-  std::memset(sums, 0, int64_t{range.taps()} * range.outputs() * sizeof(float));
+  std::memset(sums, 0, pairs(range) * whole(range.outputs()) * sizeof(float));
 }
 
 void DenseConv::add_tiles(const WgradRun& run, const WeightRange& range, float* sums) const {
@@ -419,17 +458,15 @@ void DenseConv::add_tiles(const WgradRun& run, const WeightRange& range, float* 
   args.x_col = int64_t{64} * x_step;
   args.dy_row = 4 * (across ? ly.block_stride : ly.row_stride);
   args.dy_channel = 4 * ly.channel_stride;
-  args.offsets = offsets_.data() + range.first_tap;
-  args.taps = range.taps();
+  args.offsets = offsets_.data();
+  args.groups = groups_.data() + range.first_group;
+  args.group_count = range.last_group - range.first_group;
   args.outputs = range.outputs();
-  args.first_tap = range.first_tap;
-  args.kernel_taps = taps_;
-  args.groups_at_once = groups_at_once_;
   args.sums = sums;
-  // The input channels that these taps read.
-  const int together = channels_together();
-  const int c0 = range.first_tap / (together * taps_) * together;
-  const int c1 = std::min(((range.last_tap - 1) / (together * taps_) + 1) * together, shape_.in_channels);
+  args.dy_images = sums + pairs(range) * whole(range.outputs());
+  // The input channels that these pairs read: the first one's is the lowest, the highest is among the last.
+  const int end = pairs_begin(range.last_group);
+  const int c0 = places_[pairs_begin(range.first_group)] / taps_, c1 = places_[end - 1] / taps_ + 1;
   const int o0 = range.first_output, outputs = range.outputs();
   for (int64_t t = run.first; t < run.last; t++) {
     const TileItem tile = wgrad_tiling_.item(t, run.blocks);

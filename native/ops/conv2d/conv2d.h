@@ -2,8 +2,8 @@
 // the multiply-add units are the limit (PERFORMANCE, CPU design 9).
 //
 //   gather  y[o][t] (+)= Σ_k w[k][o] · x[t + offset[k]]     k over (tap, channel), three outputs at a time
-//   wgrad   sums[k][o] += Σ_t,lane dy[o][t][lane] · x[t + offset[k]][lane], tap_group k by three outputs at a
-//   time
+//   wgrad   sums[k][o] += Σ_t,image dy[o][t][image] · x[t + offset[k]][image]   of a copy of dy whose vectors
+//           hold outputs: two of these by tap_group k at a time
 #pragma once
 #include <cstdint>
 
@@ -12,7 +12,8 @@
 
 namespace rp {
 
-constexpr int kOutputGroup = 3;
+constexpr int kOutputGroup = 3;  // of a gather
+constexpr int kWgradVectors = 2;  // of outputs that wgrad takes together
 
 // Where the group-th group of outputs that a kernel takes together begins; of the one behind the last: where
 // it ends. Of the last four, two and two: one alone has too few sums to keep the multiply-add units busy.
@@ -56,23 +57,28 @@ struct TapReach {
   int row_begin, row_end, col_begin, col_end;
 };
 
+// Of (channel, tap) pairs, which wgrad multiplies with an output's dy together.
+struct TapGroup {
+  int32_t first, count;  // tap_group of them, or a smaller power of two
+  int32_t tap;           // that all of them are
+};
+
 struct DenseWgradArgs {
   const char* x;  // first position of the tile, channel 0
   int64_t x_row, x_col;
   const char* dy;  // first position of the tile, first output
   int64_t dy_row, dy_channel;
   int height, width;
-  const int32_t* offsets;  // taps byte offsets
-  int taps, outputs;
-  // Where the offsets of a group are one tap of several channels, and its neighbours the channels' other
-  // taps: what each of the kernel's taps reaches from a tile of full height; the first offset is the
-  // first_tap-th of all. Null where offsets go channel by channel: every position is taken.
+  const int32_t* offsets;  // byte offsets of pairs
+  const TapGroup* groups;  // group_count of them, neighbours
+  int group_count;
+  int outputs;
+  // What each tap reaches from a tile of full height, where a group is of one tap. Null where pairs go channel
+  // by channel: every position is taken.
   const TapReach* reach;
-  int first_tap, kernel_taps;
-  int groups_at_once;     // groups of taps that share a pass over dy
   PrefetchLines next[2];  // of x and dy
-  // [taps in groups (then 4, 2, 1)][outputs][taps of the group]; up to three floats behind them are written.
-  float* sums;
+  float* dy_images;       // for the copy: outputs, in whole vectors, · positions · 16
+  float* sums;            // [vectors of outputs that are taken together][pair of these groups][output]
 };
 
 using DenseGather = void (*)(const DenseGatherArgs&);
@@ -82,7 +88,7 @@ struct DenseConvKernels {
   int gather_registers;                                      // for the sums of one output (gather_passes)
   DenseGather (*gather)(int height, int width, int x_step);  // null when there is none
   void (*wgrad)(const DenseWgradArgs&);
-  int tap_group;  // taps that wgrad takes at a time
+  int tap_group;  // (channel, tap) pairs that wgrad takes at a time
   void (*stream_fence)();
 };
 

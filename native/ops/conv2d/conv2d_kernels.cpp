@@ -8,7 +8,10 @@ namespace RP_ISA {
 namespace {
 
 constexpr int kPositions = kRegisters == 32 ? 8 : 4;  // × 3 outputs of sums, + 3 weights + x
-constexpr int kTapGroup = kRegisters == 32 ? 8 : 4;   // × 3 outputs of sums, + 3 of dy + x
+constexpr int kTapGroup = kRegisters == 32 ? 12 : 6;  // × 2 vectors of sums, + 2 of dy an image + x
+constexpr int kHalfGroup = kTapGroup > 8 ? 8 : 4;     // the largest power of two below it
+constexpr int kImages = kRegisters == 32 ? 2 : 1;     // whose dy wgrad holds at a time
+constexpr int kGroupsTogether = 3;                    // of pairs, while a few outputs' dy is in L1
 constexpr int kLine = 64;                             // bytes of one position: sixteen images
 
 // ---- gather
@@ -153,110 +156,142 @@ DenseGather find_gather(int height, int width, int x_step) {
 
 // ---- wgrad
 
-// Adds a tile's Σ dy · x of kOutputs × kTaps to their sums. Lanes are summed at once: with vectors of partial
-// sums L2 would hold fewer of them, and x and dy pass over it once for each part of the weights that it
-// holds.
-template <int kOutputs, int kTaps>
-RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, const char* dy,
-                           const int32_t* offsets, float* sums) {
-  Vec sum[kOutputs][kTaps];
-#pragma GCC unroll 4
-  for (int o = 0; o < kOutputs; o++) {
-#pragma GCC unroll 8
-    for (int k = 0; k < kTaps; k++) sum[o][k] = zero();
+// A tile's dy of kVectors vectors of outputs from `output` on: to[position][image][output]. Outputs beyond the
+// last are zeros.
+template <int kVectors>
+RP_INLINE void transpose_dy(const DenseWgradArgs& args, int output, float* to) {
+  const int64_t dy_channel = args.dy_channel;
+#pragma GCC unroll 1
+  for (int v = 0; v < kVectors; v++, output += kLanes) {
+    const int left = args.outputs - output;
+    const char* row = args.dy + output * dy_channel;
+    float* out = to + v * kLanes;
+    const auto copy = [&](bool whole) {
+      for (int h = 0; h < args.height; h++, row += args.dy_row) {
+        for (const char* position = row; position < row + args.width * kLine; position += kLine) {
+          for (int lane = 0; lane < 16; lane += kLanes) {
+            const char* d = position + lane * 4;
+            Vec rows[kLanes];
+#pragma GCC unroll 16
+            for (int o = 0; o < kLanes; o++, d += dy_channel) {
+              rows[o] = whole || o < left ? load(reinterpret_cast<const float*>(d)) : zero();
+              RP_OPAQUE(d);
+            }
+            transpose(rows);
+#pragma GCC unroll 16
+            for (int i = 0; i < kLanes; i++, out += kVectors * kLanes) store(out, rows[i]);
+          }
+        }
+      }
+    };
+    if (left >= kLanes) {
+      copy(true);
+    } else {
+      copy(false);
+    }
   }
-  // General registers are scarce: one a tap, one index for all of them, and two for the outputs.
+}
+
+// Adds a tile's Σ dy · x of kTaps × kVectors vectors of outputs to their sums. A tile's sums stand for
+// themselves first: one long chain of additions would lose digits.
+template <int kTaps, int kVectors>
+RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, const int32_t* offsets,
+                           const float* dy, float* sums) {
+  Vec sum[kTaps][kVectors];
+#pragma GCC unroll 12
+  for (int k = 0; k < kTaps; k++) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; v++) sum[k][v] = zero();
+  }
   const char* p[kTaps];
-#pragma GCC unroll 8
+#pragma GCC unroll 12
   for (int k = 0; k < kTaps; k++) {
     p[k] = args.x + offsets[k];
     RP_OPAQUE(p[k]);
   }
-  const int64_t dy_channel = args.dy_channel, x_col = args.x_col;
+  // Positions that are neighbours in x are one run of images.
+  const int64_t x_col = args.x_col;
+  const int cols = reach.col_end - reach.col_begin, runs = x_col == kLine ? 1 : cols;
   for (int h = reach.row_begin; h < reach.row_end; h++) {
     int64_t at = h * args.x_row + reach.col_begin * x_col;
-    const char* d = dy + h * args.dy_row + reach.col_begin * int64_t{kLine};
-    const char* end = dy + h * args.dy_row + reach.col_end * int64_t{kLine};
+    const float* d = dy + (h * args.width + reach.col_begin) * int64_t{16 * kVectors * kLanes};
+    for (int run = 0; run < runs; run++, at += x_col) {
+      const int64_t end = at + kLine * cols / runs;
 #pragma GCC unroll 1
-    for (; d < end; d += kLine, at += x_col) {
-#pragma GCC unroll 4
-      for (int lane = 0; lane < kLine; lane += kLanes * 4) {
-        Vec dv[kOutputs];
-#pragma GCC unroll 4
-        for (int o = 0; o < kOutputs; o++)
-          dv[o] = load(reinterpret_cast<const float*>(d + o * dy_channel + lane));
-#pragma GCC unroll 8
+      for (int64_t image = at; image < end; image += 4 * kImages, d += kImages * kVectors * kLanes) {
+        Vec dv[kImages][kVectors];
+#pragma GCC unroll 2
+        for (int i = 0; i < kImages; i++) {
+#pragma GCC unroll 2
+          for (int v = 0; v < kVectors; v++) dv[i][v] = load(d + (i * kVectors + v) * kLanes);
+        }
+#pragma GCC unroll 12
         for (int k = 0; k < kTaps; k++) {
-          const Vec xv = load(reinterpret_cast<const float*>(p[k] + at + lane));
-#pragma GCC unroll 4
-          for (int o = 0; o < kOutputs; o++) fmadd_to(sum[o][k], dv[o], xv);
+#pragma GCC unroll 2
+          for (int i = 0; i < kImages; i++) {
+            const Vec xv = broadcast(reinterpret_cast<const float*>(p[k] + image)[i]);
+#pragma GCC unroll 2
+            for (int v = 0; v < kVectors; v++) fmadd_to(sum[k][v], dv[i][v], xv);
+          }
         }
       }
     }
   }
-#pragma GCC unroll 4
-  for (int o = 0; o < kOutputs; o++) {
+#pragma GCC unroll 12
+  for (int k = 0; k < kTaps; k++) {
 #pragma GCC unroll 2
-    for (int k = 0; k < kTaps; k += 4) {
-      Vec four[4];  // beyond kTaps: zeros, added to the sums that follow
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; i++) four[i] = k + i < kTaps ? sum[o][k + i] : zero();
-      add_lane_sums(sums + o * kTaps + k, four);
-    }
+    for (int v = 0; v < kVectors; v++, sums += kLanes) store(sums, load(sums) + sum[k][v]);
   }
 }
 
-TapReach reach_of(const DenseWgradArgs& args, int k) {
-  if (args.reach == nullptr) return {0, args.height, 0, args.width};
-  TapReach reach = args.reach[(args.first_tap + k) / kTapGroup % args.kernel_taps];
-  if (reach.row_end > args.height) reach.row_end = args.height;  // the last of a batch's tiles across blocks
-  return reach;
-}
-
-// `groups` groups of kTaps taps from k on, whose x stays in L1 while the outputs' dy passes.
-template <int kTaps>
-void wgrad_taps(const DenseWgradArgs& args, int k, int groups, PrefetchCursor& next) {
-  for (int group = 0, o; (o = group_begin(group, args.outputs)) < args.outputs; group++) {
-    const int size = group_begin(group + 1, args.outputs) - o;
-    next.step();
-    const char* dy = args.dy + o * args.dy_channel;
-    for (int g = 0; g < groups; g++) {
-      const int first = k + g * kTaps;
-      const TapReach reach = reach_of(args, first);
-      if (reach.row_begin >= reach.row_end || reach.col_begin >= reach.col_end) continue;
-      const int32_t* offsets = args.offsets + first;
-      float* sums = args.sums + int64_t{first} * args.outputs + int64_t{o} * kTaps;
-      if (size == 3) {
-        wgrad_group<3, kTaps>(args, reach, dy, offsets, sums);
-      } else if (size == 2) {
-        wgrad_group<2, kTaps>(args, reach, dy, offsets, sums);
-      } else {
-        wgrad_group<1, kTaps>(args, reach, dy, offsets, sums);
-      }
-    }
+template <int kVectors>
+void wgrad_of(const DenseWgradArgs& args, const TapGroup& group, const float* dy, float* sums) {
+  TapReach reach = {0, args.height, 0, args.width};
+  if (args.reach != nullptr) {
+    reach = args.reach[group.tap];
+    if (reach.row_end > args.height) reach.row_end = args.height;  // the last of a batch's tiles across blocks
+  }
+  if (reach.row_begin >= reach.row_end || reach.col_begin >= reach.col_end) return;
+  const int32_t* offsets = args.offsets + group.first;
+  switch (group.count) {
+    case kTapGroup: return wgrad_group<kTapGroup, kVectors>(args, reach, offsets, dy, sums);
+    case kHalfGroup: return wgrad_group<kHalfGroup, kVectors>(args, reach, offsets, dy, sums);
+    case 2: return wgrad_group<2, kVectors>(args, reach, offsets, dy, sums);
+    case 1: return wgrad_group<1, kVectors>(args, reach, offsets, dy, sums);
+    default:
+      if constexpr (kHalfGroup > 4) wgrad_group<4, kVectors>(args, reach, offsets, dy, sums);
   }
 }
 
 void wgrad(const DenseWgradArgs& args) {
-  const int groups = args.taps / kTapGroup;
-  const int calls = groups > 0 ? (groups + args.groups_at_once - 1) / args.groups_at_once : 1;
-  const int steps = calls * ((args.outputs + kOutputGroup - 1) / kOutputGroup);
-  PrefetchCursor next(args.next, 2, steps);
-  int k = 0;
-  for (int left = groups; left > 0; left -= args.groups_at_once) {
-    const int now = left < args.groups_at_once ? left : args.groups_at_once;
-    wgrad_taps<kTapGroup>(args, k, now, next);
-    k += now * kTapGroup;
+  constexpr int kOutputs = kWgradVectors * kLanes;
+  const int64_t images = int64_t{args.height} * args.width * 16;
+  for (int o = 0; o < args.outputs; o += kOutputs) {
+    float* to = args.dy_images + o * images;
+    if (args.outputs - o > kLanes) {
+      transpose_dy<kWgradVectors>(args, o, to);
+    } else {
+      transpose_dy<1>(args, o, to);
+    }
   }
-  if (kTapGroup > 4 && k + 4 <= args.taps) {
-    wgrad_taps<4>(args, k, 1, next);
-    k += 4;
+  const TapGroup* const end = args.groups + args.group_count;
+  const int first = args.groups->first;
+  const int64_t pairs = end[-1].first + end[-1].count - first;
+  PrefetchCursor next(args.next, 2, args.group_count * ((args.outputs + kOutputs - 1) / kOutputs));
+  for (const TapGroup* from = args.groups; from < end; from += kGroupsTogether) {
+    for (int o = 0; o < args.outputs; o += kOutputs) {
+      const float* dy = args.dy_images + o * images;
+      float* sums = args.sums + o * pairs;
+      for (const TapGroup* group = from; group < end && group < from + kGroupsTogether; group++) {
+        next.step();
+        if (args.outputs - o > kLanes) {
+          wgrad_of<kWgradVectors>(args, *group, dy, sums + (group->first - first) * kOutputs);
+        } else {
+          wgrad_of<1>(args, *group, dy, sums + (group->first - first) * kLanes);
+        }
+      }
+    }
   }
-  if (k + 2 <= args.taps) {
-    wgrad_taps<2>(args, k, 1, next);
-    k += 2;
-  }
-  if (k < args.taps) wgrad_taps<1>(args, k, 1, next);
 }
 
 void fence() { stream_fence(); }

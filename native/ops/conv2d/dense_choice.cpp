@@ -16,7 +16,7 @@ constexpr TileShape kShapes[] = {
 constexpr int kShapeCount = sizeof kShapes / sizeof *kShapes;
 constexpr int kBlockLines[] = {240, 400};  // for an L1 of 512
 // Positions of a wgrad tile: many pay for loading and storing the sums, few leave x of a group of taps in L1.
-constexpr int kWgradPositions[] = {256, 128, 96, 64, 48, 32, 16};
+constexpr int kWgradPositions[] = {64, 56, 42, 28, 21, 14, 7, 4};
 
 }  // namespace
 
@@ -28,7 +28,7 @@ bool has_dense_wgrad(int height, int width) { return height <= kLargestSide && w
 
 bool wgrad_by_tap(const ConvPass& pass, int tap_group) {
   // On larger maps the border is little of all work, and taps of one channel share their lines of x.
-  return pass.taps.size() > 1 && pass.inputs() % tap_group == 0 && pass.rows * pass.cols <= 64;
+  return pass.taps.size() > 1 && pass.inputs() >= tap_group && pass.rows * pass.cols <= 64;
 }
 
 std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const DenseConvKernels& kernels,
@@ -90,8 +90,8 @@ std::vector<TileChoice> dense_wgrad_choices(const ConvPass& pass, int tap_group,
     const double lines = wgrad_by_tap(pass, tap_group)
                              ? tap_group * size
                              : lines_of(pass, choice) * std::max(1.0, static_cast<double>(tap_group) / taps);
-    // A position: 24 multiply-adds. A tile: its loop, 24 sums loaded and stored.
-    candidates.push_back({choice, memory_factor(lines + kOutputGroup * size) * (24.0 * size + 90.0) / size});
+    // Sixteen images of a position: 24 multiply-adds each. A tile: its loop, 24 sums loaded, added and stored.
+    candidates.push_back({choice, memory_factor(lines) * (16 * 24.0 * size + 120.0) / size});
   }
   return ranked(candidates);
 }
