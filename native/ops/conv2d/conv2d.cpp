@@ -77,7 +77,8 @@ class DenseConv final : public ConvLayer {
   void forward(const float* x, const ConvWeights& weights, float* y, int blocks, bool add, ThreadTeam& team,
                const ConvSums* sums, const ConvCompanions& beside) const override {
     const float* values = static_cast<const DenseWeights&>(weights).forward.data();
-    gather({&forward_, 1, choices_.forward, kOutputGroup, x, y, blocks, sums, beside}, forward_taps_, values,
+    const int outputs = dense_output_group(kernels_, choices_.forward);
+    gather({&forward_, 1, choices_.forward, outputs, x, y, blocks, sums, beside}, forward_taps_, values,
            add ? kAddToAll : kWriteAll, team);
   }
 
@@ -85,8 +86,9 @@ class DenseConv final : public ConvLayer {
              ThreadTeam& team, const ConvCompanions& beside) const override {
     const float* values = static_cast<const DenseWeights&>(weights).dgrad.data();
     const int phases = static_cast<int>(dgrad_.size());
-    gather({dgrad_.data(), phases, choices_.dgrad, kOutputGroup, dy, dx, blocks, nullptr, beside},
-           dgrad_taps_, values, write, team);
+    const int outputs = dense_output_group(kernels_, choices_.dgrad);
+    gather({dgrad_.data(), phases, choices_.dgrad, outputs, dy, dx, blocks, nullptr, beside}, dgrad_taps_,
+           values, write, team);
   }
 
   void wgrad(const float* x, const float* dy, float* dw, int blocks, bool add,
@@ -138,7 +140,7 @@ class DenseConv final : public ConvLayer {
       args.sums = place.sums;
       args.outputs = place.outputs;
       args.flags = (place.first ? kFirstBlock : 0) | (place.last ? kLastBlock : 0) | out;
-      kernels_.gather(place.height, place.width, pass.x_step)(args);
+      kernels_.gather(place.height, place.width, pass.x_step, run.output_group)(args);
     });
   }
 
@@ -329,14 +331,16 @@ class DenseConv final : public ConvLayer {
 void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team) const {
   DenseWeights& packed = static_cast<DenseWeights&>(weights);
   const int64_t row = int64_t{shape_.in_channels} * taps_;  // weights of one output channel
-  const auto pack_pass = [&](const ConvPass& pass, const DenseTaps& taps, float* to, int64_t output_stride,
-                             int64_t input_stride) {
-    const int groups = (pass.outputs() + kOutputGroup - 1) / kOutputGroup;
+  const auto pack_pass = [&](const ConvPass& pass, const TileChoice& choice, const DenseTaps& taps, float* to,
+                             int64_t output_stride, int64_t input_stride) {
+    const int most = dense_output_group(kernels_, choice);
+    const int groups = (pass.outputs() + most - 1) / most;
     team.parallel_range(groups, [&](int64_t begin, int64_t end, int) {
       for (int b = 0; b < taps.blocks(); b++) {
         const int channels = taps.channels_of(b);
         for (int g = static_cast<int>(begin); g < end; g++) {
-          const int first = group_begin(g, pass.outputs()), size = group_begin(g + 1, pass.outputs()) - first;
+          const int first = group_begin(g, pass.outputs(), most);
+          const int size = group_begin(g + 1, pass.outputs(), most) - first;
           const float* from = values + first * output_stride + b * int64_t{taps.channels()} * input_stride;
           float* out = to + taps.weights_begin(b) + first * taps.k_count(b);
           const auto pack_group = [&](auto outputs) {
@@ -349,6 +353,8 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
           };
           if (size == kOutputGroup) {
             pack_group(std::integral_constant<int, kOutputGroup>());
+          } else if (size == kWideOutputGroup) {
+            pack_group(std::integral_constant<int, kWideOutputGroup>());
           } else {
             pack_group(size);
           }
@@ -356,9 +362,9 @@ void DenseConv::pack(const float* values, ConvWeights& weights, ThreadTeam& team
       }
     });
   };
-  pack_pass(forward_.pass, forward_taps_.front(), packed.forward.data(), row, taps_);
+  pack_pass(forward_.pass, choices_.forward, forward_taps_.front(), packed.forward.data(), row, taps_);
   for (size_t p = 0; p < dgrad_.size(); p++)
-    pack_pass(dgrad_[p].pass, dgrad_taps_[p], packed.dgrad.data(), taps_, row);
+    pack_pass(dgrad_[p].pass, choices_.dgrad, dgrad_taps_[p], packed.dgrad.data(), taps_, row);
 }
 
 DenseConv::Parts DenseConv::wgrad_parts(int threads) const {

@@ -1,8 +1,9 @@
 // conv2d: the kernels of a dense convolution in the batch-innermost layout. Outputs share loads of x, so that
 // the multiply-add units are the limit (PERFORMANCE, CPU design 9).
 //
-//   gather  y[o][t] (+)= Σ_k w[k][o] · x[t + offset[k]]     k over (tap, channel), three outputs at a time
-//   wgrad   sums[k][o] += Σ_t,image dy[o][t][image] · x[t + offset[k]][image]   of a copy of dy whose vectors
+//   gather  y[o][t] (+)= Σ_k w[k][o] · x[t + offset[k]]     k over (tap, channel), a group of outputs at a
+//   time wgrad   sums[k][o] += Σ_t,image dy[o][t][image] · x[t + offset[k]][image]   of a copy of dy whose
+//   vectors
 //           hold outputs: two of these by tap_group k at a time
 #pragma once
 #include <cstdint>
@@ -12,13 +13,15 @@
 
 namespace rp {
 
-constexpr int kOutputGroup = 3;  // of a gather
-constexpr int kWgradVectors = 2;  // of outputs that wgrad takes together
+constexpr int kOutputGroup = 3;      // of a gather
+constexpr int kWideOutputGroup = 6;  // of one over tiles of few positions, whose channel blocks are larger
+constexpr int kWgradVectors = 2;     // of outputs that wgrad takes together
 
-// Where the group-th group of outputs that a kernel takes together begins; of the one behind the last: where
-// it ends. Of the last four, two and two: one alone has too few sums to keep the multiply-add units busy.
-static constexpr int group_begin(int group, int outputs) {
-  const int at = group * kOutputGroup;
+// Where the group-th group of `size` outputs that a gather takes together begins; of the one behind the last:
+// where it ends. Not the last output by itself, but the last two: one alone has too few sums to keep the
+// multiply-add units busy.
+static constexpr int group_begin(int group, int outputs, int size) {
+  const int at = group * size;
   if (at >= outputs) return outputs;
   return group > 0 && outputs - at == 1 ? at - 1 : at;
 }
@@ -73,8 +76,8 @@ struct DenseWgradArgs {
   const TapGroup* groups;  // group_count of them, neighbours
   int group_count;
   int outputs;
-  // What each tap reaches from a tile of full height, where a group is of one tap. Null where pairs go channel
-  // by channel: every position is taken.
+  // What each tap reaches from a tile of full height, where a group is of one tap. Null where pairs go
+  // channel by channel: every position is taken.
   const TapReach* reach;
   PrefetchLines next[2];  // of x and dy
   float* dy_images;       // for the copy: outputs, in whole vectors, · positions · 16
@@ -85,8 +88,10 @@ using DenseGather = void (*)(const DenseGatherArgs&);
 
 struct DenseConvKernels {
   int lanes;
-  int gather_registers;                                      // for the sums of one output (gather_passes)
-  DenseGather (*gather)(int height, int width, int x_step);  // null when there is none
+  int gather_registers;  // for the sums of one output (gather_passes)
+  int wide_positions;    // a choice of tiles of so many or fewer takes kWideOutputGroup outputs together
+  // outputs: of a group. Null when there is none.
+  DenseGather (*gather)(int height, int width, int x_step, int outputs);
   void (*wgrad)(const DenseWgradArgs&);
   int tap_group;  // (channel, tap) pairs that wgrad takes at a time
   void (*stream_fence)();

@@ -7,21 +7,27 @@ namespace rp {
 namespace RP_ISA {
 namespace {
 
-constexpr int kPositions = kRegisters == 32 ? 8 : 4;  // × 3 outputs of sums, + 3 weights + x
-constexpr int kTapGroup = kRegisters == 32 ? 12 : 6;  // × 2 vectors of sums, + 2 of dy an image + x
-constexpr int kHalfGroup = kTapGroup > 8 ? 8 : 4;     // the largest power of two below it
-constexpr int kImages = kRegisters == 32 ? 2 : 1;     // whose dy wgrad holds at a time
-constexpr int kGroupsTogether = 3;                    // of pairs, while a few outputs' dy is in L1
-constexpr int kLine = 64;                             // bytes of one position: sixteen images
+constexpr int kPositions = kRegisters == 32 ? 8 : 4;      // × 3 outputs of sums, + 3 weights + x
+constexpr int kWidePositions = kRegisters == 32 ? 4 : 0;  // × 6 outputs of sums, + 6 weights + x
+constexpr int kTapGroup = kRegisters == 32 ? 12 : 6;      // × 2 vectors of sums, + 2 of dy an image + x
+constexpr int kHalfGroup = kTapGroup > 8 ? 8 : 4;         // the largest power of two below it
+constexpr int kImages = kRegisters == 32 ? 2 : 1;         // whose dy wgrad holds at a time
+constexpr int kGroupsTogether = 3;                        // of pairs, while a few outputs' dy is in L1
+constexpr int kLine = 64;                                 // bytes of one position: sixteen images
 
 // ---- gather
+
+template <int kCount>
+struct Count {
+  static constexpr int value = kCount;
+};
 
 // One k, for columns [kFrom, kTo) of the tile.
 template <int kHeight, int kWidth, int kStep, int kOutputs, int kVectors, int kFrom, int kTo>
 RP_INLINE void gather_k(const char* p, int64_t x_row, const float* w,
                         Vec (&sum)[kOutputs][kHeight * kWidth * kVectors]) {
   Vec wv[kOutputs];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
   for (int o = 0; o < kOutputs; o++) wv[o] = broadcast(w[o]);
 #pragma GCC unroll 16
   for (int h = 0; h < kHeight; h++) {
@@ -30,7 +36,7 @@ RP_INLINE void gather_k(const char* p, int64_t x_row, const float* w,
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; v++) {
         const Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine) + v * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
         for (int o = 0; o < kOutputs; o++) fmadd_to(sum[o][(h * kWidth + c) * kVectors + v], wv[o], xv);
       }
     }
@@ -84,7 +90,7 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, int first_output, con
     const auto partial_of = [&](int o, int s) {
       return partial + (o * kTile + s / kVectors) * 16 + s % kVectors * kLanes + lane;
     };
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int o = 0; o < kOutputs; o++) {
 #pragma GCC unroll 16
       for (int s = 0; s < kSums; s++) sum[o][s] = first ? zero() : load(partial_of(o, s));
@@ -106,7 +112,7 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, int first_output, con
           break;
       }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int o = 0; o < kOutputs; o++) {
       if (last) {
         if (args.sums.sums != nullptr)
@@ -120,44 +126,71 @@ RP_INLINE void gather_outputs(const DenseGatherArgs& args, int first_output, con
   }
 }
 
-template <int kHeight, int kWidth, int kStep>
+// A group has kGroup outputs.
+template <int kHeight, int kWidth, int kStep, int kGroup>
 void gather(const DenseGatherArgs& args) {
   constexpr int64_t kTile = kHeight * kWidth;
-  const int groups = (args.outputs + kOutputGroup - 1) / kOutputGroup;
+  const int groups = (args.outputs + kGroup - 1) / kGroup;
   PrefetchCursor next(args.next, args.next_count, groups);
   for (int g = 0; g < groups; g++) {
-    const int o = group_begin(g, args.outputs), size = group_begin(g + 1, args.outputs) - o;
+    const int o = group_begin(g, args.outputs, kGroup), end = group_begin(g + 1, args.outputs, kGroup);
     next.step();
     if ((args.flags & kLastBlock) && (args.flags & kAddOut)) {
-      for (int next = o + kOutputGroup; next < o + 2 * kOutputGroup && next < args.outputs; next++)
+      for (int next = o + kGroup; next < o + 2 * kGroup && next < args.outputs; next++)
         prefetch_tile<kHeight, kWidth>(args.y + next * args.y_channel, args.y_row, args.y_col);
     }
     const float* weights = args.weights + o * args.k_count;
     float* partial = args.partial + o * kTile * 16;
     char* out = args.y + o * args.y_channel;
-    if (size == 3) gather_outputs<kHeight, kWidth, kStep, 3>(args, o, weights, partial, out);
-    if (size == 2) gather_outputs<kHeight, kWidth, kStep, 2>(args, o, weights, partial, out);
-    if (size == 1) gather_outputs<kHeight, kWidth, kStep, 1>(args, o, weights, partial, out);
+    const auto take = [&](auto outputs) {
+      if constexpr (decltype(outputs)::value <= kGroup)
+        gather_outputs<kHeight, kWidth, kStep, decltype(outputs)::value>(args, o, weights, partial, out);
+    };
+    switch (end - o) {
+      case 1:
+        take(Count<1>());
+        break;
+      case 2:
+        take(Count<2>());
+        break;
+      case 3:
+        take(Count<3>());
+        break;
+      case 4:
+        take(Count<4>());
+        break;
+      case 5:
+        take(Count<5>());
+        break;
+      default:
+        take(Count<6>());
+    }
   }
 }
 
-DenseGather find_gather(int height, int width, int x_step) {
-#define TILE(h, w)                                                           \
-  if (height == h && width == w) {                                           \
-    if constexpr (h * w <= kPositions) {                                     \
-      if (w == 1 || x_step == 1) return gather<h, w, 1>;                     \
-      return x_step == 2 && w > 1 ? gather<h, w, (w > 1 ? 2 : 1)> : nullptr; \
-    }                                                                        \
+template <int kGroup, int kMost>
+DenseGather gather_of(int height, int width, int x_step) {
+#define TILE(h, w)                                                                   \
+  if (height == h && width == w) {                                                   \
+    if constexpr (h * w <= kMost) {                                                  \
+      if (w == 1 || x_step == 1) return gather<h, w, 1, kGroup>;                     \
+      return x_step == 2 && w > 1 ? gather<h, w, (w > 1 ? 2 : 1), kGroup> : nullptr; \
+    }                                                                                \
   }
 #include "ops/conv2d/tiles.inc"
 #undef TILE
   return nullptr;
 }
 
+DenseGather find_gather(int height, int width, int x_step, int outputs) {
+  return outputs == kOutputGroup ? gather_of<kOutputGroup, kPositions>(height, width, x_step)
+                                 : gather_of<kWideOutputGroup, kWidePositions>(height, width, x_step);
+}
+
 // ---- wgrad
 
-// A tile's dy of kVectors vectors of outputs from `output` on: to[position][image][output]. Outputs beyond the
-// last are zeros.
+// A tile's dy of kVectors vectors of outputs from `output` on: to[position][image][output]. Outputs beyond
+// the last are zeros.
 template <int kVectors>
 RP_INLINE void transpose_dy(const DenseWgradArgs& args, int output, float* to) {
   const int64_t dy_channel = args.dy_channel;
@@ -249,15 +282,20 @@ void wgrad_of(const DenseWgradArgs& args, const TapGroup& group, const float* dy
   TapReach reach = {0, args.height, 0, args.width};
   if (args.reach != nullptr) {
     reach = args.reach[group.tap];
-    if (reach.row_end > args.height) reach.row_end = args.height;  // the last of a batch's tiles across blocks
+    if (reach.row_end > args.height)
+      reach.row_end = args.height;  // the last of a batch's tiles across blocks
   }
   if (reach.row_begin >= reach.row_end || reach.col_begin >= reach.col_end) return;
   const int32_t* offsets = args.offsets + group.first;
   switch (group.count) {
-    case kTapGroup: return wgrad_group<kTapGroup, kVectors>(args, reach, offsets, dy, sums);
-    case kHalfGroup: return wgrad_group<kHalfGroup, kVectors>(args, reach, offsets, dy, sums);
-    case 2: return wgrad_group<2, kVectors>(args, reach, offsets, dy, sums);
-    case 1: return wgrad_group<1, kVectors>(args, reach, offsets, dy, sums);
+    case kTapGroup:
+      return wgrad_group<kTapGroup, kVectors>(args, reach, offsets, dy, sums);
+    case kHalfGroup:
+      return wgrad_group<kHalfGroup, kVectors>(args, reach, offsets, dy, sums);
+    case 2:
+      return wgrad_group<2, kVectors>(args, reach, offsets, dy, sums);
+    case 1:
+      return wgrad_group<1, kVectors>(args, reach, offsets, dy, sums);
     default:
       if constexpr (kHalfGroup > 4) wgrad_group<4, kVectors>(args, reach, offsets, dy, sums);
   }
@@ -299,7 +337,8 @@ void fence() { stream_fence(); }
 }  // namespace
 
 const DenseConvKernels& dense_conv_kernels() {
-  static const DenseConvKernels kernels = {kLanes, kPositions, find_gather, wgrad, kTapGroup, fence};
+  static const DenseConvKernels kernels = {kLanes, kPositions, kWidePositions, find_gather,
+                                           wgrad,  kTapGroup,  fence};
   return kernels;
 }
 

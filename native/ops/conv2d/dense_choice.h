@@ -9,6 +9,8 @@
 namespace rp {
 
 HasTile has_dense_gather(const DenseConvKernels&, int x_step);
+// Outputs that a gather with tiles of this choice takes together.
+int dense_output_group(const DenseConvKernels&, const TileChoice&);
 // Wgrad takes tiles of any size.
 bool has_dense_wgrad(int height, int width);
 
