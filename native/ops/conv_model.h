@@ -21,15 +21,16 @@ inline bool beyond_l2(int64_t block_bytes, int blocks, int times = 1) {
   return block_bytes * blocks > times * core_caches().l2_bytes;
 }
 
-// Whether tiles may follow each other along rows: what such tiles read and write, and what the next rows add
-// to it, is to stay in L2. Rows of parts are cut to that.
+// Whether tiles may follow each other along rows: what such tiles read, and write where it is not streamed,
+// and what the next rows add to it, is to stay in L2. Rows of parts are cut to that.
 inline bool rows_fit(const ConvPass& pass, const TileChoice& c) {
   if (c.across_blocks || pass.taps.empty()) return false;
   if (pass.x.parts > 1) return true;
   const std::vector<int> taps = tap_rows(pass);
   const int span = *std::max_element(taps.begin(), taps.end()) - *std::min_element(taps.begin(), taps.end());
   const int64_t x_rows = (2 * c.height - 1) * pass.x_step + 1 + span;
-  return 4 * (x_rows * pass.x.row_stride + 2 * c.height * pass.y.row_stride) <= core_caches().l2_bytes;
+  const int64_t y_rows = c.stream ? 0 : 2 * c.height;
+  return 4 * (x_rows * pass.x.row_stride + y_rows * pass.y.row_stride) <= core_caches().l2_bytes;
 }
 
 // Only where an image alone cannot fill a tile do tiles lie across image blocks.

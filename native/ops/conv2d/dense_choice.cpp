@@ -54,8 +54,8 @@ std::vector<TileChoice> dense_gather_choices(const ConvPass& pass, const DenseCo
       const int count = (pass.inputs() + channels - 1) / channels;
       choice.channels = channels;
       choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
-      choice.by_rows = choice.prefetch && rows_fit(pass, choice);
       choice.stream = beyond_l2(pass.y.block_stride * 4, blocks, 8);
+      choice.by_rows = choice.prefetch && rows_fit(pass, choice);
       const double memory = memory_factor(lines * channels);
       const int outputs = dense_output_group(kernels, choice);
       const double cost = total_cost(pass, choice, has, blocks, [&](const TileItem& tile) {

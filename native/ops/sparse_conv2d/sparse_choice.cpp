@@ -38,8 +38,8 @@ void for_each_block(const ConvPass& pass, const HasTile& has, int blocks, const 
   for_each_tile(kShapes, kShapeCount, pass, has, blocks, [&](TileChoice choice) {
     const int lines = lines_of(pass, choice, has_row_kinds(pass));
     choice.prefetch = beyond_l2(pass.x.block_stride * 4, blocks);
-    choice.by_rows = choice.prefetch && rows_fit(pass, choice);
     choice.stream = beyond_l2(pass.y.block_stride * 4, blocks, 8);
+    choice.by_rows = choice.prefetch && rows_fit(pass, choice);
     int previous = 0;
     for (int limit : kBlockLines) {
       choice.channels = even_blocks(pass.inputs(), lines_of_l1(limit) / lines);
