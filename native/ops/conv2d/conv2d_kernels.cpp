@@ -226,16 +226,14 @@ RP_INLINE void transpose_dy(const DenseWgradArgs& args, int output, float* to) {
 }
 
 // Adds a tile's Σ dy · x of kTaps × kVectors vectors of outputs to their sums. A tile's sums stand for
-// themselves first: one long chain of additions would lose digits.
+// themselves first: one long chain of additions would lose digits. A call: where all of these stand in one
+// function, GCC keeps sums in memory.
 template <int kTaps, int kVectors>
-RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, const int32_t* offsets,
-                           const float* dy, float* sums) {
-  Vec sum[kTaps][kVectors];
-#pragma GCC unroll 12
-  for (int k = 0; k < kTaps; k++) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; v++) sum[k][v] = zero();
-  }
+__attribute__((noinline)) void wgrad_group(const DenseWgradArgs& args, const TapReach& reach,
+                                           const int32_t* offsets, const float* dy, float* sums) {
+  Vec sum[kTaps * kVectors];
+#pragma GCC unroll 24
+  for (int s = 0; s < kTaps * kVectors; s++) sum[s] = zero();
   const char* p[kTaps];
 #pragma GCC unroll 12
   for (int k = 0; k < kTaps; k++) {
@@ -252,29 +250,21 @@ RP_INLINE void wgrad_group(const DenseWgradArgs& args, const TapReach& reach, co
       const int64_t end = at + kLine * cols / runs;
 #pragma GCC unroll 1
       for (int64_t image = at; image < end; image += 4 * kImages, d += kImages * kVectors * kLanes) {
-        Vec dv[kImages][kVectors];
-#pragma GCC unroll 2
-        for (int i = 0; i < kImages; i++) {
-#pragma GCC unroll 2
-          for (int v = 0; v < kVectors; v++) dv[i][v] = load(d + (i * kVectors + v) * kLanes);
-        }
-#pragma GCC unroll 12
-        for (int k = 0; k < kTaps; k++) {
-#pragma GCC unroll 2
-          for (int i = 0; i < kImages; i++) {
-            const Vec xv = broadcast(reinterpret_cast<const float*>(p[k] + image)[i]);
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; v++) fmadd_to(sum[k][v], dv[i][v], xv);
-          }
+        Vec dv[kImages * kVectors];
+#pragma GCC unroll 4
+        for (int i = 0; i < kImages * kVectors; i++) dv[i] = load(d + i * kLanes);
+#pragma GCC unroll 24
+        for (int t = 0; t < kTaps * kImages; t++) {
+          const int k = t / kImages, i = t % kImages;
+          const Vec xv = broadcast(reinterpret_cast<const float*>(p[k] + image)[i]);
+          fmadd_to(sum[k * kVectors], dv[i * kVectors], xv);
+          if constexpr (kVectors > 1) fmadd_to(sum[k * kVectors + 1], dv[i * kVectors + 1], xv);
         }
       }
     }
   }
-#pragma GCC unroll 12
-  for (int k = 0; k < kTaps; k++) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; v++, sums += kLanes) store(sums, load(sums) + sum[k][v]);
-  }
+#pragma GCC unroll 24
+  for (int s = 0; s < kTaps * kVectors; s++) store(sums + s * kLanes, load(sums + s * kLanes) + sum[s]);
 }
 
 template <int kVectors>
