@@ -1,10 +1,9 @@
 // conv2d: the kernels of a dense convolution in the batch-innermost layout. Outputs share loads of x, so that
 // the multiply-add units are the limit (PERFORMANCE, CPU design 9).
 //
-//   gather  y[o][t] (+)= Σ_k w[k][o] · x[t + offset[k]]     k over (tap, channel), a group of outputs at a
-//   time wgrad   sums[k][o] += Σ_t,image dy[o][t][image] · x[t + offset[k]][image]   of a copy of dy whose
-//   vectors
-//           hold outputs: two of these by tap_group k at a time
+//   gather  y[o][t] (+)= Σ_k w[k][o] · x[t + offset[k]]   a group of outputs at a time; k over (tap, channel)
+//   wgrad   sums[k][o] += Σ_t,image dy[t][image][o] · x[t + offset[k]][image]   two vectors of outputs by
+//           tap_group k at a time, of a copy of dy whose vectors hold outputs
 #pragma once
 #include <cstdint>
 
@@ -18,7 +17,7 @@ constexpr int kWideOutputGroup = 6;  // of one over tiles of few positions, whos
 constexpr int kWgradVectors = 2;     // of outputs that wgrad takes together
 
 // Where the group-th group of `size` outputs that a gather takes together begins; of the one behind the last:
-// where it ends. Not the last output by itself, but the last two: one alone has too few sums to keep the
+// where it ends. A last output takes the one before it along: alone it has too few sums to keep the
 // multiply-add units busy.
 static constexpr int group_begin(int group, int outputs, int size) {
   const int at = group * size;
@@ -63,7 +62,7 @@ struct TapReach {
 // Of (channel, tap) pairs, which wgrad multiplies with an output's dy together.
 struct TapGroup {
   int32_t first, count;  // tap_group of them, or a smaller power of two
-  int32_t tap;           // that all of them are
+  int32_t tap;           // of all of them, where they go tap by tap
 };
 
 struct DenseWgradArgs {
