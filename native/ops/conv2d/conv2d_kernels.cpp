@@ -142,29 +142,19 @@ void gather(const DenseGatherArgs& args) {
     const float* weights = args.weights + o * args.k_count;
     float* partial = args.partial + o * kTile * 16;
     char* out = args.y + o * args.y_channel;
-    const auto take = [&](auto outputs) {
-      if constexpr (decltype(outputs)::value <= kGroup)
-        gather_outputs<kHeight, kWidth, kStep, decltype(outputs)::value>(args, o, weights, partial, out);
+    const auto take = [&](auto count) {
+      constexpr int kOutputs = decltype(count)::value;
+      if constexpr (kOutputs <= kGroup) {
+        if (end - o == kOutputs)
+          gather_outputs<kHeight, kWidth, kStep, kOutputs>(args, o, weights, partial, out);
+      }
     };
-    switch (end - o) {
-      case 1:
-        take(Count<1>());
-        break;
-      case 2:
-        take(Count<2>());
-        break;
-      case 3:
-        take(Count<3>());
-        break;
-      case 4:
-        take(Count<4>());
-        break;
-      case 5:
-        take(Count<5>());
-        break;
-      default:
-        take(Count<6>());
-    }
+    take(Count<1>());
+    take(Count<2>());
+    take(Count<3>());
+    take(Count<4>());
+    take(Count<5>());
+    take(Count<6>());
   }
 }
 
