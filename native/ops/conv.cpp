@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "cpu/features.h"
 #include "cpu/threads.h"
+#include "ops/conv2d/dense_choice.h"
 #include "ops/conv_choice.h"
 #include "ops/conv_kinds.h"
 #include "ops/conv_model.h"
@@ -103,10 +104,10 @@ int64_t conv_bytes(const ConvShape& s, const MaskView& mask, const ConvLayouts& 
   const int64_t positions =
       int64_t{1} * s.in_height * s.in_width + int64_t{1} * s.out_height() * s.out_width();
   // Partial sums of forward or dgrad (at most 28 positions a tile) and of wgrad (a part of L2), a dense
-  // wgrad's copy of dy (at most 64), and what goes tile by tile.
+  // wgrad's copy of a tile's dy, and what goes tile by tile.
   const int64_t wide = std::max(s.in_channels, s.out_channels);
-  const int64_t scratch =
-      (28 + 64) * 64 * wide + core_caches().l2_bytes * 5 / 8 + 4 * wide + 64 * taps * wide + 128;
+  const int64_t scratch = (28 + most_wgrad_positions()) * 64 * wide + core_caches().l2_bytes * 5 / 8 +
+                          4 * wide + 64 * taps * wide + 128;
   const int64_t tiles = 20 * positions * 2;
   const int64_t weights = conv_weights_bytes(s, mask, layouts);
   // In scratch, wgrad's sums of eight parts of the images, of few weights (counted with every layer); or of a

@@ -257,6 +257,7 @@ __attribute__((noinline)) void wgrad_group(const DenseWgradArgs& args, const Tap
   for (int s = 0; s < kTaps * kVectors; s++) store(sums + s * kLanes, load(sums + s * kLanes) + sum[s]);
 }
 
+// Of one group, a few outputs: what its tap reaches of the tile.
 template <int kVectors>
 void wgrad_of(const DenseWgradArgs& args, const TapGroup& group, const float* dy, float* sums) {
   TapReach reach = {0, args.height, 0, args.width};

@@ -28,7 +28,7 @@ int dense_output_group(const DenseConvKernels& kernels, const TileChoice& choice
   return choice.height * choice.width <= kernels.wide_positions ? kWideOutputGroup : kOutputGroup;
 }
 
-bool has_dense_wgrad(int height, int width) { return height <= kLargestSide && width <= kLargestSide; }
+bool has_dense_wgrad(int height, int width) { return height * width <= most_wgrad_positions(); }
 
 bool wgrad_by_tap(const ConvPass& pass, int tap_group) {
   // On larger maps the border is little of all work, and taps of one channel share their lines of x.

@@ -289,6 +289,23 @@ describe('the dense kernels for a mask', () => {
 });
 
 describe('memory', () => {
+  it.each(available.filter((kernel) => kernel.op === 'conv2d'))(
+    "$name: the bound counts the copy of the largest weight gradient tile's dy",
+    ({ isa }) => {
+      const test: ConvCase = { ...parseShape('8→256 1x1 s1 p0 on 16x16, n 16'), density: null };
+      const inputs = makeInputs(test, true);
+      const tile = (wgrad: string) => ({ isa, choice: `forward=1x4/8 dgrad=1x4/8 wgrad=${wgrad}/1` });
+      const result = run(test, inputs, tile('8x8'));
+      expectMatches(test, inputs, result, true);
+      const copy = 256 * 64 * 64;
+      expect(result.scratchBytes).toBeGreaterThanOrEqual(copy);
+      expect(result.indexBytes + result.weightsBytes + result.scratchBytes).toBeLessThanOrEqual(
+        result.bytesBound,
+      );
+      expect(() => run(test, inputs, tile('9x8'))).toThrow(/9x8/);
+    },
+  );
+
   it('a masked layer on the dense kernels takes two copies of every weight and a bit each', () => {
     const test: ConvCase = { ...parseShape('128→128 3x3 s1 p1 on 8x8, n 16'), density: 0.7 };
     const inputs = makeInputs(test, true);
