@@ -31,9 +31,7 @@ bool wgrad_suits_images(const Layout& x, int64_t nnz) {
   return nnz <= kFewNonzeros && nnz <= inputs;
 }
 
-int64_t sums_that_fit(const SparseConvKernels& kernels) {  // of nonzeros, in L2
-  return core_caches().l2_bytes * 5 / 8 / (4 * kernels.sum_floats);
-}
+int64_t sums_that_fit() { return core_caches().l2_bytes * 5 / 8 / 4; }  // of nonzeros, in L2
 
 void prefetch_span(const void* begin, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(begin) + at);
@@ -237,8 +235,8 @@ class SparseConv final : public ConvLayer {
     return {x, dy, forward_.pass.x, dy_, dw, blocks, add, 0, tiles};
   }
   void clear_sums(int64_t nonzeros, float* sums) const;
-  void add_tiles(const WgradRun& run, const ListRange&, float* sums) const;
-  void put_sums(const ListRange&, int64_t nonzeros, float* sums, int32_t* cursors, const WgradRun& run) const;
+  void add_tiles(const WgradRun& run, const ListRange&, int member) const;
+  void put_sums(const ListRange&, const float* sum, int32_t* cursors, const WgradRun& run) const;
   void wgrad_outputs(const WgradRun& run, int begin, int end, int member) const;
   void wgrad_range(const WgradRun& run, int begin, int end, int member) const;
   void wgrad_share(const WgradRun& run, int64_t share, int64_t shares, int member) const;
@@ -307,8 +305,8 @@ class SparseConv final : public ConvLayer {
 
   void choose(const MaskView&, const ConvLayouts&, int blocks);
 
-  int64_t sums_capacity() const { return std::max<int64_t>(sums_that_fit(kernels_), longest_); }
-  int64_t sums_floats() const { return std::min(sums_capacity(), nnz_) * kernels_.sum_floats + kSumsPadding; }
+  int64_t sums_capacity() const { return std::max<int64_t>(sums_that_fit(), longest_); }
+  int64_t sums_floats() const { return std::min(sums_capacity(), nnz_) + kSumsPadding; }
 
   // Of a part of the images, in the order of dgrad's lists.
   float* dots_of(int64_t part) const { return image_sums() + part * nnz_; }
@@ -328,9 +326,13 @@ class SparseConv final : public ConvLayer {
     for (const GatherPhase& phase : dgrad_) bytes = std::max(bytes, phase.scratch(choices_.dgrad));
     return (bytes + 63) / 64 * 16;
   }
-  float* wgrad_sums(int member) const { return scratch_->member(member) + partial_floats(); }
+  float* wgrad_lanes(int member) const { return scratch_->member(member) + partial_floats(); }
+  int64_t lanes_floats() const {
+    return (int64_t{longest_ + kSumsPadding} * kernels_.lane_sums + 15) / 16 * 16;
+  }
+  float* wgrad_sums(int member) const { return wgrad_lanes(member) + lanes_floats(); }
   int64_t scratch_each() const {
-    const int64_t sums = choices_.has_wgrad ? sums_floats() + shape_.out_channels : 0;
+    const int64_t sums = choices_.has_wgrad ? lanes_floats() + sums_floats() + shape_.out_channels : 0;
     return (4 * (partial_floats() + sums) + 63) / 64 * 64;
   }
 
@@ -404,17 +406,18 @@ void SparseConv::wgrad_outputs(const WgradRun& run, int begin, int end, int memb
            (range.to == from || held + range.nonzeros(list_, range.to) <= sums_capacity()))
       held += range.nonzeros(list_, range.to++);
     clear_sums(held, sums);
-    add_tiles(run, range, sums);
-    put_sums(range, held, sums, cursors, run);
+    add_tiles(run, range, member);
+    put_sums(range, sums, cursors, run);
     from = range.to;
   }
 }
 
 void SparseConv::clear_sums(int64_t nonzeros, float* sums) const {
-  std::memset(sums, 0, (nonzeros * kernels_.sum_floats + kSumsPadding) * sizeof(float));
+  std::memset(sums, 0, (nonzeros + kSumsPadding) * sizeof(float));
 }
 
-void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* sums) const {
+void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, int member) const {
+  float* const sums = wgrad_sums(member);
   const Layout &lx = run.x_layout, &ly = run.dy_layout;
   const int x_step = forward_.pass.x_step, outputs = range.end - range.begin;
   const bool across = choices_.wgrad.across_blocks;
@@ -435,6 +438,7 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
     args.below = cuts.below;
     args.outputs = outputs;
     args.sums = sums;
+    args.lanes = wgrad_lanes(member);
     const float* const x =
         run.x + lx.at(tile.block, 0, int64_t{tile.row} * x_step, int64_t{tile.col} * x_step);
     const ChannelBlocks channels = {range.from * list_.channels,
@@ -463,16 +467,14 @@ void SparseConv::add_tiles(const WgradRun& run, const ListRange& range, float* s
       fetch_for_next(run, (i - run.first) * of_tile + b - range.from, (run.last - run.first) * of_tile,
                      args.next);
       kernel(args);
-      args.sums += range.nonzeros(list_, b) * kernels_.sum_floats;
+      args.sums += range.nonzeros(list_, b);
     }
   }
 }
 
-// Adds up lanes; cursors: where each output's next gradient belongs, moved on.
-void SparseConv::put_sums(const ListRange& range, int64_t nonzeros, float* sums, int32_t* cursors,
+// cursors: where each output's next gradient belongs, moved on.
+void SparseConv::put_sums(const ListRange& range, const float* sum, int32_t* cursors,
                           const WgradRun& run) const {
-  kernels_.reduce(sums, nonzeros);
-  const float* sum = sums;
   for (int b = range.from; b < range.to; b++) {
     for (int o = range.begin; o < range.end; o++) {
       float* out = run.dw + cursors[o - range.begin];
@@ -523,12 +525,12 @@ void SparseConv::backward(const ConvBackward& run, const ConvWeights& weights, i
   if (run.beside.input == nullptr) return backward_apart(*this, run, weights, blocks, team);
   const ListRange all = {0, shape_.out_channels, 0, list_.blocks};
   const auto clear = [&](int member) { clear_sums(nnz_, wgrad_sums(member)); };
-  const auto walk = [&](const WgradRun& tiles, int member) { add_tiles(tiles, all, wgrad_sums(member)); };
+  const auto walk = [&](const WgradRun& tiles, int member) { add_tiles(tiles, all, member); };
   const auto put = [&](const WgradRun& tiles, int member) {
     float* sums = wgrad_sums(member);
     int32_t* cursors = reinterpret_cast<int32_t*>(sums + sums_floats());
     std::copy(row_starts_.begin(), row_starts_.end() - 1, cursors);
-    put_sums(all, nnz_, sums, cursors, tiles);
+    put_sums(all, sums, cursors, tiles);
   };
   const WgradBeside wgrad(run, wgrad_tiling_, forward_.pass.x, forward_.pass.x_step,
                           fetch_x_.reach().last + 1, dy_, blocks, nnz_, image_sums(), clear, walk, put);
@@ -556,7 +558,7 @@ std::unique_ptr<ConvLayer> make_sparse_conv(const ConvShape& shape, const MaskVi
 }
 
 bool sparse_wgrad_goes_beside(const Layout& x, int64_t nnz) {
-  return wgrad_suits_images(x, nnz) && nnz <= sums_that_fit(sparse_conv_kernels(cpu_isa()));
+  return wgrad_suits_images(x, nnz) && nnz <= sums_that_fit();
 }
 
 std::vector<TileChoice> sparse_candidates(ConvPassKind kind, const ConvShape& shape, const MaskView& mask,

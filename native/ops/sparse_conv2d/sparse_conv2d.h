@@ -4,11 +4,10 @@
 //   gather   y[o][t] (+)= Σ_j w[j] · x[t + offset[j]]       j over the nonzeros of o: forward, and dgrad over
 //   the
 //                                                           transposed list
-//   wgrad    acc[j][lane] += Σ_t dy[o][t][lane] · x[t + offset[j]][lane]
+//   wgrad    dot[j] += Σ_t Σ_lane dy[o][t][lane] · x[t + offset[j]][lane]
 //   gather_dot  gather, and dot[j] += Σ_t Σ_lane with[o][t][lane] · x[t + offset[j]][lane]: dgrad and wgrad
 //   at
 //               once, of a list of dgrad, with = the layer's x: what is loaded of dy serves both
-//   reduce   acc[j] = Σ_lane acc[j][lane], packed to the front (sum_floats 1: wgrad did it)
 //
 // t runs over the height × width positions of a tile; every position is sixteen images. A nonzero is one
 // broadcast and height·width load-FMAs.
@@ -62,7 +61,8 @@ struct SparseWgradArgs {
   const uint8_t* splits;
   RowCut above, below;
   const int32_t* list;
-  float* sums;            // [nonzeros of the outputs][sum_floats]
+  float* sums;            // of the outputs' nonzeros; up to kSumsPadding beyond them, 0 is added
+  float* lanes;           // scratch: [longest list row of a block + kSumsPadding][lane_sums]
   PrefetchLines next[2];  // of x and dy
   int outputs;
 };
@@ -73,13 +73,12 @@ using SparseWgrad = void (*)(const SparseWgradArgs&);
 struct SparseConvKernels {
   int lanes;
   int gather_registers;  // for sums (gather_passes)
-  int sum_floats;        // a nonzero's, while images pass: wgrad's sums hold kSumsPadding more in the end
+  int lane_sums;         // floats of a nonzero that wgrad keeps while it is at an output, or 0
   // Null when there is none. x_step: distance of neighbouring positions in x (any when width is 1).
   // together: outputs.
   SparseGather (*gather)(int height, int width, int x_step, int together);
   SparseGather (*gather_dot)(int height, int width);  // x_step 1, single outputs
   SparseWgrad (*wgrad)(int height, int width, int x_step, int together);
-  void (*reduce)(float* sums, int64_t count);
   void (*stream_fence)();  // after the last kStreamOut call of a thread
 };
 

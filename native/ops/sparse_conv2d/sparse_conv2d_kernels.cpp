@@ -12,9 +12,9 @@ namespace RP_ISA {
 namespace {
 
 // Of the registers: one holds the broadcast weight; the two-operand multiply-add of the portable build needs
-// one for the product. wgrad holds four sums beside the tile.
+// one for the product. wgrad holds four sums beside the tile, of narrow vectors two.
 constexpr int kGatherPositions = kRegisters == 32 ? 28 : 14;
-constexpr int kWgradPositions = kRegisters == 32 ? 24 : 8;
+constexpr int kWgradPositions = kRegisters == 32 ? 24 : kLanes == 8 ? 14 : 12;
 // gather_dot holds sums and `with` of each position; wide vectors only.
 constexpr int kDotPositions = kLanes == 16 && kRegisters == 32 ? 12 : 0;
 constexpr int kAddAhead = 3;  // outputs whose sums are to be added are fetched so far ahead
@@ -25,6 +25,11 @@ constexpr int kLine = 64;     // bytes of one position: sixteen images
 template <int kFrom, int kTo>
 struct TileRows {
   static constexpr int from = kFrom, to = kTo;
+};
+
+template <bool kValue>
+struct Flag {
+  static constexpr bool value = kValue;
 };
 
 #define RP_INLINED __attribute__((always_inline))
@@ -226,27 +231,21 @@ void gather(const SparseGatherArgs& args) {
 
 // ---- wgrad
 
-// Of wide vectors the lanes are summed tile by tile: a nonzero then holds four bytes while all images pass,
-// not sixty-four, so that L2 has room for the sums of many more, and x and dy pass over it less often. Of
-// narrow ones, with half the positions in registers and two passes over them, that would take longer than it
-// saves.
-constexpr bool kSumLanesAtOnce = kLanes == 16;
-constexpr int kSumFloats = kSumLanesAtOnce ? 1 : kLanes;
+// What a pass over the list leaves of each nonzero: wide vectors sum four nonzeros' lanes as they go, narrow
+// ones keep their lanes until the output's last, as dy takes all registers.
+constexpr int kLaneSums = kLanes == 16 ? 0 : kLanes;
 
-// kCount nonzeros, whose x begins at now[k]. Each has several chains of sums where there are registers for
-// them: a multiply-add waits for the one before it, and two units want eight to choose from.
+// kCount nonzeros, whose x begins at now[k]. Each has several chains of sums: a multiply-add waits for the
+// one before it, and two units want eight to choose from.
 template <int kWidth, int kStep, int kFrom, int kTo, int kCount>
 RP_INLINE void wgrad_nonzeros(const char* const* now, int64_t x_row, const Vec* dy, float* sums) {
   constexpr int kPositionCount = (kTo - kFrom) * kWidth;
-  constexpr int kMostChains = kRegisters == 16 ? 1 : kCount > 2 ? 2 : 4;
+  constexpr int kMostChains = kCount > 2 ? 2 : 4;
   constexpr int kChains = kPositionCount < 2 * kMostChains ? 1 : kMostChains;
   Vec sum[kChains][kCount];
   const char* p[kCount];
 #pragma GCC unroll 4
-  for (int k = 0; k < kCount; k++) {
-    if (!kSumLanesAtOnce) sum[0][k] = load(sums + k * kLanes);
-    p[k] = now[k];
-  }
+  for (int k = 0; k < kCount; k++) p[k] = now[k];
 #pragma GCC unroll 16
   for (int h = kFrom; h < kTo; h++) {
 #pragma GCC unroll 16
@@ -256,8 +255,7 @@ RP_INLINE void wgrad_nonzeros(const char* const* now, int64_t x_row, const Vec* 
       for (int k = 0; k < kCount; k++) {
         const Vec xv = load(reinterpret_cast<const float*>(p[k] + c * kStep * kLine));
         const Vec d = dy[h * kWidth + c];
-        const bool begins = i < kChains && (kSumLanesAtOnce || i > 0);
-        sum[chain][k] = begins ? d * xv : fmadd(d, xv, sum[chain][k]);
+        sum[chain][k] = i < kChains ? d * xv : fmadd(d, xv, sum[chain][k]);
       }
     }
     if (h + 1 < kTo) {
@@ -268,18 +266,15 @@ RP_INLINE void wgrad_nonzeros(const char* const* now, int64_t x_row, const Vec* 
       }
     }
   }
+  Vec four[4];  // beyond kCount: zeros, added to the sums that follow
 #pragma GCC unroll 4
-  for (int k = 0; k < kCount; k++) {
+  for (int k = 0; k < 4; k++) {
+    four[k] = k < kCount ? sum[0][k < kCount ? k : 0] : zero();
+    if (k >= kCount) continue;
 #pragma GCC unroll 4
-    for (int chain = 1; chain < kChains; chain++) sum[0][k] = sum[0][k] + sum[chain][k];
-    if (!kSumLanesAtOnce) store(sums + k * kLanes, sum[0][k]);
+    for (int chain = 1; chain < kChains; chain++) four[k] = four[k] + sum[chain][k];
   }
-  if (kSumLanesAtOnce) {
-    Vec four[4];  // beyond kCount: zeros, added to the sums that follow
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; k++) four[k] = k < kCount ? sum[0][k < kCount ? k : 0] : zero();
-    add_lane_sums(sums, four);
-  }
+  add_lane_sums(sums, four);
 }
 
 // The entries of [list, end), for rows [kFrom, kTo) of the tile. As in gather_entries, the list is read
@@ -292,7 +287,7 @@ RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const in
 #pragma GCC unroll 4
   for (int k = 0; k < 4; k++) now[k] = x + (list[k] & kOffsetMask);
 #pragma GCC unroll 1
-  for (; list + 4 <= end; list += 4, sums += 4 * kSumFloats) {
+  for (; list + 4 <= end; list += 4, sums += 4) {
     const char* next[4];
 #pragma GCC unroll 4
     for (int k = 0; k < 4; k++) {
@@ -318,16 +313,112 @@ RP_INLINE void wgrad_range(const char* x, int64_t x_row, const Vec* dy, const in
   }
 }
 
-// A list row.
+// The same of narrow vectors: each nonzero's lanes to, or added to, [list, end)[kLanes]; kTurn a turn of the
+// loop, as if there were a multiple of it.
+template <int kWidth, int kStep, int kVectors, int kFrom, int kTo, bool kAdd, int kTurn>
+RP_INLINE void wgrad_lanes(const char* x, int64_t x_row, const Vec* dy, const int32_t* list,
+                           const int32_t* end, float* lanes) {
+  constexpr int kSums = (kTo - kFrom) * kWidth * kVectors, kChains = kSums < 4 ? 1 : 2;
+  static_assert(2 * kTurn <= kListAhead);
+  const char* at[kTurn];
+#pragma GCC unroll 4
+  for (int e = 0; e < kTurn; e++) at[e] = x + (list[e] & kOffsetMask);
+#pragma GCC unroll 1
+  for (; list < end; list += kTurn, lanes += kTurn * kLanes) {
+#pragma GCC unroll 4
+    for (int e = 0; e < kTurn; e++) {
+      const char* p = at[e];
+      at[e] = x + (list[kTurn + e] & kOffsetMask);
+      RP_OPAQUE(at[e]);
+      Vec sum[kChains];
+#pragma GCC unroll 16
+      for (int h = kFrom; h < kTo; h++) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kWidth * kVectors; i++) {
+          const int nth = (h - kFrom) * kWidth * kVectors + i, chain = nth % kChains;
+          const int c = i / kVectors, v = i % kVectors;
+          const Vec xv = load(reinterpret_cast<const float*>(p + c * kStep * kLine) + v * kLanes);
+          const Vec d = dy[h * kWidth * kVectors + i];
+          sum[chain] = nth < kChains ? d * xv : fmadd(d, xv, sum[chain]);
+        }
+        if (h + 1 < kTo) {
+          p += x_row;
+          RP_OPAQUE(p);
+        }
+      }
+      if (kChains > 1) sum[0] = sum[0] + sum[kChains - 1];
+      float* const to = lanes + e * kLanes;
+      store(to, kAdd ? load(to) + sum[0] : sum[0]);
+    }
+  }
+}
+
+// dy of a tile's positions, kVectors vectors of each, the images from `from` on.
+template <int kHeight, int kWidth, int kVectors>
+RP_INLINE void load_dy(const char* from, int64_t dy_row, Vec* dy) {
+#pragma GCC unroll 16
+  for (int h = 0; h < kHeight; h++) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth * kVectors; i++) {
+      Vec& d = dy[h * kWidth * kVectors + i];
+      d = load(reinterpret_cast<const float*>(from + i / kVectors * kLine) + i % kVectors * kLanes);
+      keep(d);
+    }
+    from += dy_row;
+    RP_OPAQUE(from);
+  }
+}
+
+// One output's nonzeros, of wide vectors: sums of the entries [list, end) of list row `row`.
 template <int kHeight, int kWidth, int kStep, bool kCut>
 RP_INLINE void wgrad_row(const SparseWgradArgs& args, int row, const int32_t* list, const int32_t* end,
-                         const char* x, const Vec* dy, float* sums) {
+                         const Vec* dy, float* sums) {
   const int64_t x_row = args.x_row;
-  for_each_range<kHeight, kCut>(
-      args, row, list, end, [&](auto rows, const int32_t* from, const int32_t* to) RP_INLINED {
-        wgrad_range<kWidth, kStep, rows.from, rows.to>(x + rows.from * x_row, x_row, dy, from, to,
-                                                       sums + (from - list) * kSumFloats);
-      });
+  for_each_range<kHeight, kCut>(args, row, list, end,
+                                [&](auto rows, const int32_t* from, const int32_t* to) RP_INLINED {
+                                  wgrad_range<kWidth, kStep, rows.from, rows.to>(
+                                      args.x + rows.from * x_row, x_row, dy, from, to, sums + (from - list));
+                                });
+}
+
+// Of narrow vectors: list row `row` in one pass over the images, or in several.
+template <int kHeight, int kWidth, int kStep, bool kCut>
+RP_INLINE void wgrad_row_of_lanes(const SparseWgradArgs& args, int row, const int32_t* list,
+                                  const int32_t* end, const char* dy_of_row, float* sums) {
+  constexpr int kVectors = vectors_of_position(kHeight * kWidth, kWgradPositions);
+  const int64_t x_row = args.x_row;
+  const int64_t count = end - list;
+  float* const lanes = args.lanes;
+  constexpr int kTurn = kCut ? 1 : 2;
+  // Rows that are cut visit not every nonzero.
+  for (int64_t j = 0; kCut && j < count; j++) store(lanes + j * kLanes, zero());
+  for (int lane = 0; lane < 16; lane += kLanes * kVectors) {
+    Vec dy[kHeight * kWidth * kVectors];
+    load_dy<kHeight, kWidth, kVectors>(dy_of_row + lane * 4, args.dy_row, dy);
+    const char* x = args.x + lane * 4;
+    const auto visit = [&](auto add) RP_INLINED {
+      for_each_range<kHeight, kCut>(
+          args, row, list, end, [&](auto rows, const int32_t* from, const int32_t* to) RP_INLINED {
+            wgrad_lanes<kWidth, kStep, kVectors, rows.from, rows.to, decltype(add)::value, kTurn>(
+                x + rows.from * x_row, x_row, dy, from, to, lanes + (from - list) * kLanes);
+          });
+    };
+    if (kCut || lane > 0) {
+      visit(Flag<true>());
+    } else {
+      visit(Flag<false>());
+    }
+  }
+  // Four are summed together: behind the last, zeros.
+#pragma GCC unroll 3
+  for (int j = 0; j < 3; j++) store(lanes + (count + j) * kLanes, zero());
+#pragma GCC unroll 1
+  for (int64_t j = 0; j < count; j += 4) {
+    Vec four[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) four[k] = load(lanes + (j + k) * kLanes);
+    add_lane_sums(sums + j, four);
+  }
 }
 
 template <int kHeight, int kWidth, int kStep, int kTogether, bool kCut>
@@ -347,28 +438,20 @@ __attribute__((noinline)) void wgrad_outputs(const SparseWgradArgs& call) {
     int64_t nonzeros = end - list;
     if (kTogether == 2) nonzeros += args.ends[alone + 1] - args.ends[alone];
     if (nonzeros == 0) continue;
-    for (int lane = 0; lane < 16; lane += kLanes) {
+    const char* const from = args.dy + o * args.dy_channel;
+    if constexpr (kLaneSums > 0) {
+      wgrad_row_of_lanes<kHeight, kWidth, kStep, kCut>(args, row, list, end, from, first_sum);
+    } else {
       Vec dy[kHeight * kWidth];
-      const char* from = args.dy + o * args.dy_channel + lane * 4;
-#pragma GCC unroll 16
-      for (int h = 0; h < kHeight; h++) {
-#pragma GCC unroll 16
-        for (int c = 0; c < kWidth; c++) {
-          dy[h * kWidth + c] = load(reinterpret_cast<const float*>(from + c * kLine));
-          keep(dy[h * kWidth + c]);
-        }
-        from += args.dy_row;
-        RP_OPAQUE(from);
-      }
-      const char* x = args.x + lane * 4;
-      wgrad_row<kHeight, kWidth, kStep, kCut>(args, row, list, end, x, dy, first_sum);
+      load_dy<kHeight, kWidth, 1>(from, args.dy_row, dy);
+      wgrad_row<kHeight, kWidth, kStep, kCut>(args, row, list, end, dy, first_sum);
       if (kTogether == 2) {
         wgrad_row<kHeight, kWidth, kStep, kCut>(args, alone, args.list + args.ends[alone],
-                                                args.list + args.ends[alone + 1], x, dy,
-                                                first_sum + (end - list) * kSumFloats);
+                                                args.list + args.ends[alone + 1], dy,
+                                                first_sum + (end - list));
       }
     }
-    first_sum += nonzeros * kSumFloats;
+    first_sum += nonzeros;
     list = end;
   }
 }
@@ -378,11 +461,6 @@ void wgrad(const SparseWgradArgs& args) {
   if (args.above != RowCut::none || args.below != RowCut::none)
     return wgrad_outputs<kHeight, kWidth, kStep, kTogether, true>(args);
   wgrad_outputs<kHeight, kWidth, kStep, kTogether, false>(args);
-}
-
-void reduce(float* sums, int64_t count) {
-  if (kSumLanesAtOnce) return;
-  for (int64_t j = 0; j < count; j++) sums[j] = horizontal_sum(load(sums + j * kLanes));
 }
 
 void fence() { stream_fence(); }
@@ -579,8 +657,8 @@ SparseWgrad find_wgrad(int height, int width, int x_step, int together) {
 }  // namespace
 
 const SparseConvKernels& sparse_conv_kernels() {
-  static const SparseConvKernels kernels = {kLanes,          kGatherPositions, kSumFloats, find_gather,
-                                            find_gather_dot, find_wgrad,       reduce,     fence};
+  static const SparseConvKernels kernels = {kLanes,          kGatherPositions, kLaneSums, find_gather,
+                                            find_gather_dot, find_wgrad,       fence};
   return kernels;
 }
 
